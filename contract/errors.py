@@ -1,0 +1,182 @@
+"""Every error a user can meet, named for the fact.
+
+Knows nothing but words. Does not know HTTP statuses or exit codes: one table in `service/api` maps the
+classes to statuses, and `cli` turns any of them into one message and a non-zero exit.
+
+    FullfunnelError
+    ├── RunInvalid            the run file says something impossible
+    │   └── UnknownKey
+    ├── DataInvalid           the log cannot be trained on
+    │   ├── SourceMissing  ColumnMissing  ColumnTypeInvalid  MixedTypes
+    │   ├── LabelInvalid  LabelWithoutParent  OneClass  EmptySplit
+    │   └── UselessFeature  LeakingFeature  ValueMissing
+    ├── BundleInvalid         the bundle cannot be written, trusted or served
+    │   ├── BundleMissing  BundleCorrupt  BundleTooNew  BundleExists
+    │   └── TargetUnwritable  ParityBroken  GoldenMismatch
+    ├── RequestInvalid        a client sent something that cannot be scored
+    │   ├── BodyMalformed  BodyTooLarge  TooManyCandidates  TooManyRequests  TooDeep
+    │   └── UnknownField  UnknownFeature  FeatureMissing  ValueInvalid  LengthMismatch
+    ├── NotReady              no verified bundle to answer from
+    ├── AddressUnavailable    the service cannot listen where it was told to
+    └── ScoreInvalid          the model answered something that is not a probability
+"""
+
+
+class FullfunnelError(Exception):
+    """A fact, the place it was found, and what to do about it.
+
+    >>> str(FullfunnelError("label is 2, not 0 or 1", place="log.parquet, column 'click', row 7", remedy="clean it"))
+    "log.parquet, column 'click', row 7: label is 2, not 0 or 1. Remedy: clean it."
+    """
+
+    def __init__(self, fact: str, *, place: str = "", remedy: str = "") -> None:
+        self.fact, self.place, self.remedy = fact, place, remedy
+        super().__init__(fact, place, remedy)
+
+    def __str__(self) -> str:
+        text = f"{self.place}: {self.fact}." if self.place else f"{self.fact}."
+        return f"{text} Remedy: {self.remedy}." if self.remedy else text
+
+
+class RunInvalid(FullfunnelError):
+    """The run file cannot be carried out as written."""
+
+
+class UnknownKey(RunInvalid):
+    """A key the run file may not have; the message names the nearest one it may."""
+
+
+class DataInvalid(FullfunnelError):
+    """The impression log cannot be trained on."""
+
+
+class SourceMissing(DataInvalid):
+    """No file at the path, folder or glob."""
+
+
+class ColumnMissing(DataInvalid):
+    """A feature, label or key names a column the files do not have."""
+
+
+class ColumnTypeInvalid(DataInvalid):
+    """A column's type does not fit the feature's kind."""
+
+
+class MixedTypes(DataInvalid):
+    """A column or sequence holds values of several types."""
+
+
+class LabelInvalid(DataInvalid):
+    """A label outside {0, 1}."""
+
+
+class LabelWithoutParent(DataInvalid):
+    """A positive label whose `given` task is negative: a conversion without a click."""
+
+
+class OneClass(DataInvalid):
+    """A task has only positives or only negatives in a split that needs both."""
+
+
+class EmptySplit(DataInvalid):
+    """A split left without rows."""
+
+
+class UselessFeature(DataInvalid):
+    """A feature that is constant or missing in every training row."""
+
+
+class LeakingFeature(DataInvalid):
+    """A feature that gives a label away."""
+
+
+class ValueMissing(DataInvalid):
+    """A missing value in a feature declared `missing = "refuse"`."""
+
+
+class BundleInvalid(FullfunnelError):
+    """A bundle cannot be written, trusted or served."""
+
+
+class BundleMissing(BundleInvalid):
+    """No bundle at the path."""
+
+
+class BundleCorrupt(BundleInvalid):
+    """A file of the bundle is absent, extra, a link, damaged, or holds what a bundle may not."""
+
+
+class BundleTooNew(BundleInvalid):
+    """The bundle has a format, field or operator this version does not know."""
+
+
+class BundleExists(BundleInvalid):
+    """The target holds something already; published bundles are never overwritten."""
+
+
+class TargetUnwritable(BundleInvalid):
+    """The target's folder cannot be written."""
+
+
+class ParityBroken(BundleInvalid):
+    """The exported graph does not score like the network it was exported from."""
+
+
+class GoldenMismatch(BundleInvalid):
+    """The bundle's golden rows do not come out with the scores they were published with."""
+
+
+class RequestInvalid(FullfunnelError):
+    """A request that cannot be scored. `place` is the path inside the request; values are never echoed."""
+
+
+class BodyMalformed(RequestInvalid):
+    """Not the format it claims to be."""
+
+
+class BodyTooLarge(RequestInvalid):
+    """More bytes than the limit."""
+
+
+class TooManyCandidates(RequestInvalid):
+    """More candidates than the limit."""
+
+
+class TooManyRequests(RequestInvalid):
+    """More requests in one batch call than the limit."""
+
+
+class TooDeep(RequestInvalid):
+    """More levels of nesting than the limit."""
+
+
+class UnknownField(RequestInvalid):
+    """A field the request format does not have."""
+
+
+class UnknownFeature(RequestInvalid):
+    """A feature the model does not have, or has on the other side."""
+
+
+class FeatureMissing(RequestInvalid):
+    """A feature or value that must be given was not."""
+
+
+class ValueInvalid(RequestInvalid):
+    """A value of the wrong type, or a number that is not finite."""
+
+
+class LengthMismatch(RequestInvalid):
+    """Columns that must have one value per candidate, or sequences that run in parallel, differ in length."""
+
+
+class NotReady(FullfunnelError):
+    """No verified bundle to answer from."""
+
+
+class AddressUnavailable(FullfunnelError):
+    """The service cannot listen on the address it was given."""
+
+
+class ScoreInvalid(FullfunnelError):
+    """The model answered NaN, or a number outside [0, 1]: a fault of the bundle, never of the client."""
