@@ -9,17 +9,22 @@ classes to statuses, and `cli` turns any of them into one message and a non-zero
     ├── DataInvalid           the log cannot be trained on
     │   ├── SourceMissing  ColumnMissing  ColumnTypeInvalid  MixedTypes
     │   ├── LabelInvalid  LabelWithoutParent  OneClass  EmptySplit
-    │   └── UselessFeature  LeakingFeature  ValueMissing
+    │   └── UselessFeature  LeakingFeature  ValueMissing  TargetExists
     ├── BundleInvalid         the bundle cannot be written, trusted or served
     │   ├── BundleMissing  BundleCorrupt  BundleTooNew  BundleExists
     │   └── TargetUnwritable  ParityBroken  GoldenMismatch
     ├── RequestInvalid        a client sent something that cannot be scored
     │   ├── BodyMalformed  BodyTooLarge  TooManyCandidates  TooManyRequests  TooDeep
-    │   └── UnknownField  UnknownFeature  FeatureMissing  ValueInvalid  LengthMismatch
+    │   ├── UnknownField  UnknownFeature  FeatureMissing  ValueInvalid  LengthMismatch
+    │   └── SeveralInvalid
     ├── NotReady              no verified bundle to answer from
+    ├── Overloaded            more work at once than the service takes on
+    ├── SettingInvalid        a setting of the service is impossible
     ├── AddressUnavailable    the service cannot listen where it was told to
     └── ScoreInvalid          the model answered something that is not a probability
 """
+
+from collections.abc import Sequence
 
 
 class FullfunnelError(Exception):
@@ -92,6 +97,10 @@ class LeakingFeature(DataInvalid):
 
 class ValueMissing(DataInvalid):
     """A missing value in a feature declared `missing = "refuse"`."""
+
+
+class TargetExists(DataInvalid):
+    """A file that was to be written is there already; data are never overwritten."""
 
 
 class BundleInvalid(FullfunnelError):
@@ -170,8 +179,27 @@ class LengthMismatch(RequestInvalid):
     """Columns that must have one value per candidate, or sequences that run in parallel, differ in length."""
 
 
+class SeveralInvalid(RequestInvalid):
+    """More than one thing is wrong; `errors` holds each, in the order found."""
+
+    def __init__(self, errors: Sequence[RequestInvalid]) -> None:
+        self.errors = tuple(errors)
+        super().__init__(f"{len(self.errors)} things are wrong with the request")
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.fact}:", *(f"  {error}" for error in self.errors)])
+
+
 class NotReady(FullfunnelError):
     """No verified bundle to answer from."""
+
+
+class Overloaded(FullfunnelError):
+    """More work at once than the service takes on; the same request may succeed a little later."""
+
+
+class SettingInvalid(FullfunnelError):
+    """A setting of the service is impossible, unsafe, or asks for what is not installed."""
 
 
 class AddressUnavailable(FullfunnelError):
