@@ -66,11 +66,11 @@ class Categorical(Embedded):
 
 
 class Numeric(Frozen):
-    """One number. Missing is a state of its own (an indicator, or a bucket), the `default`, or refused.
+    """One number. Missing is a state of its own (an indicator beside the number), the `default`, or refused.
 
-    `standardise`: (x - mean) / std. `log1p`: sign(x) log(1 + |x|), then standardised. `quantile`: an embedding
-    per quantile bucket. `piecewise`: the piecewise-linear encoding of Gorishniy et al. 2022 (arXiv 2203.05556,
-    section 3.2) with quantile edges. `bins` is the number of buckets of the last two.
+    `standardise`: (x - mean) / std. `log1p`: sign(x) log(1 + |x|), then standardised. `quantile`: the quantile
+    bucket, as one step function per edge. `piecewise`: the piecewise-linear encoding of Gorishniy et al. 2022
+    (arXiv 2203.05556, section 3.2) with quantile edges. `bins` is the number of buckets of the last two.
     """
 
     kind: Literal["numeric"] = "numeric"
@@ -78,7 +78,6 @@ class Numeric(Frozen):
     side: Side
     scale: Literal["standardise", "log1p", "quantile", "piecewise"] = "standardise"
     bins: int = Field(default=16, ge=2, le=1024)
-    dim: int = Field(default=8, ge=1, le=1024, description="width of a quantile bucket's embedding")
     missing: Missing = "own"
     default: float | None = None
 

@@ -12,11 +12,15 @@ from contract.features import Frozen, Name
 
 
 class Task(Frozen):
-    """One step: `label` is its column, `given` the task it is conditional on."""
+    """One step: `label` is its column, `given` the task it is conditional on.
+
+    A label column holds 0 and 1 (or false and true), unless `positive` lists the values that count as 1.
+    """
 
     name: Name
     label: Name
     given: str | None = None
+    positive: tuple[int | str, ...] | None = Field(default=None, min_length=1)
 
 
 class Output(Frozen):

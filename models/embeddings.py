@@ -1,0 +1,101 @@
+"""From encoded rows to the two halves of the network's input, user and item.
+
+Knows tables, pooling and numeric encodings. Does not know raw values, nor what the vectors are for.
+"""
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from contract.features import MISSING_ROW, UNKNOWN_ROW, Side
+from models.inputs import Encoded, Inputs, Lookup
+from models.layers import Widths
+from models.numbers import Numbers
+
+SIDES: tuple[Side, Side] = ("user", "item")
+
+
+class Embeddings(nn.Module):
+    """All tables of one width are one parameter, so that a batch is one lookup and one update per width.
+
+    A side's vector holds, width by width, its values' rows and its sequences' means, then its numbers.
+    """
+
+    def __init__(self, inputs: Inputs, std: float = 0.01) -> None:
+        super().__init__()
+        self.inputs = inputs
+        self.dims = sorted({lookup.dim for lookup in inputs.lookups})
+        self.tables = nn.ParameterDict()
+        for dim in self.dims:
+            table = torch.empty(inputs.table_rows[dim], dim).normal_(std=std)
+            for lookup in inputs.lookups:
+                if lookup.dim == dim:  # neutral until training moves them
+                    table[[lookup.offset + MISSING_ROW, lookup.offset + UNKNOWN_ROW]] = 0.0
+            self.tables[str(dim)] = nn.Parameter(table)
+        self.user_numbers = Numbers(inputs.side("user").numbers)
+        self.item_numbers = Numbers(inputs.side("item").numbers)
+
+    @property
+    def widths(self) -> Widths:
+        """Width of each side's vector."""
+        user, item = (sum(lookup.dim for lookup in self.inputs.side(side).lookups) for side in SIDES)
+        return Widths(user + self.user_numbers.width, item + self.item_numbers.width)
+
+    def look_up(self, ids: Mapping[int, Tensor]) -> dict[int, Tensor]:
+        """Rows of the tables: for each width, ids [B, columns] -> [B, columns, width]."""
+        return {dim: F.embedding(ids[dim], self.tables[str(dim)]) for dim in self.dims}
+
+    def from_rows(self, encoded: Encoded, rows: Mapping[int, Tensor]) -> tuple[Tensor, Tensor]:
+        """Training: both sides' vectors [B, D_user] and [B, D_item] from looked-up rows."""
+        parts: dict[Side, list[Tensor]] = {"user": [], "item": []}
+        for dim in self.dims:
+            start = 0
+            for side in SIDES:
+                values, sequences = self._columns(side, dim)
+                if values:
+                    parts[side].append(rows[dim][:, start : start + len(values)].flatten(1))
+                start += len(values)
+                for lookup in sequences:
+                    steps = slice(start, start + (lookup.length or 0))
+                    parts[side].append(pool(rows[dim][:, steps], encoded.ids[dim][:, steps], lookup))
+                    start = steps.stop
+        users = len(self.inputs.side("user").numbers)
+        user = self._join("user", parts["user"], encoded.numbers[:, :users])
+        return user, self._join("item", parts["item"], encoded.numbers[:, users:])
+
+    def from_columns(self, side: Side, columns: Mapping[str, Tensor], numbers: Tensor) -> Tensor:
+        """Serving: a side's vector [B, D] from each feature's table rows, [B] or [B, L] for any L."""
+        parts = []
+        for dim in self.dims:
+            table = self.tables[str(dim)]
+            values, sequences = self._columns(side, dim)
+            if values:
+                ids = torch.cat([columns[lookup.name] for lookup in values]).view(len(values), -1)
+                parts.append(F.embedding(ids, table).transpose(0, 1).flatten(1))
+            for lookup in sequences:
+                ids = columns[lookup.name]
+                parts.append(pool(F.embedding(ids, table), ids, lookup))
+        return self._join(side, parts, numbers)
+
+    def _columns(self, side: Side, dim: int) -> tuple[list[Lookup], list[Lookup]]:
+        """A side's single values and its sequences of one width, in the order of their columns."""
+        chosen = [x for x in self.inputs.lookups if x.side == side and x.dim == dim]
+        return [x for x in chosen if x.length is None], [x for x in chosen if x.length is not None]
+
+    def _join(self, side: Side, parts: list[Tensor], numbers: Tensor) -> Tensor:
+        encode = self.user_numbers if side == "user" else self.item_numbers
+        if encode.width:
+            parts = [*parts, encode(numbers)]
+        return torch.cat(parts, dim=1) if parts else numbers
+
+
+def pool(rows: Tensor, ids: Tensor, lookup: Lookup) -> Tensor:
+    """Mean over the steps that are not padding: [B, L, D], [B, L] -> [B, D]; an empty sequence is 0.
+
+    A masked mean, not `nn.EmbeddingBag`: that one exports as a loop over the bags.
+    """
+    present = (ids != lookup.offset + MISSING_ROW).to(rows.dtype)
+    total = torch.bmm(present.unsqueeze(1), rows).squeeze(1)
+    return total / present.sum(dim=1, keepdim=True).clamp(min=1.0)

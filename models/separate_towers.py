@@ -1,0 +1,35 @@
+"""Separate towers: a complete network per task on shared embeddings.
+
+With the `entire_space` objective this is ESMM (Ma et al. 2018, arXiv 1804.07931, figure 2).
+"""
+
+from typing import Literal
+
+from torch import Tensor
+
+from models.architecture import Architecture, Layers, Options
+from models.layers import Pair, PairLinear, Towers, Widths, members
+
+
+class SeparateTowersOptions(Options):
+    """`tower`: hidden widths of each task's network."""
+
+    architecture: Literal["separate_towers"] = "separate_towers"
+    tower: Layers = (128, 64)
+
+
+class SeparateTowers(Architecture):
+    """y_k = t_k(e)."""
+
+    options_type = SeparateTowersOptions
+
+    def __init__(self, options: SeparateTowersOptions, widths: Widths, tasks: int) -> None:
+        super().__init__(options, widths, tasks)
+        first, *_ = options.tower
+        self.first = PairLinear(widths, tasks * first)
+        self.towers = Towers(tasks, options.tower, options.dropout)
+
+    def forward(self, x: Pair) -> Tensor:
+        """Pair -> logits [N, T]."""
+        logits: Tensor = self.towers(members(self.first(x).relu(), self.tasks))
+        return logits

@@ -1,0 +1,35 @@
+"""Shared bottom: hard parameter sharing (Caruana 1997, "Multitask Learning", Machine Learning 28)."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from models.architecture import Architecture, Layers, Options
+from models.layers import Bank, Pair, PairLinear, Towers, Widths
+
+
+class SharedBottomOptions(Options):
+    """`trunk`: hidden widths of the shared network; `tower`: of each task's own."""
+
+    architecture: Literal["shared_bottom"] = "shared_bottom"
+    trunk: Layers = (256, 128)
+    tower: Layers = (64,)
+
+
+class SharedBottom(Architecture):
+    """h = f(e); y_k = t_k(h)."""
+
+    options_type = SharedBottomOptions
+
+    def __init__(self, options: SharedBottomOptions, widths: Widths, tasks: int) -> None:
+        super().__init__(options, widths, tasks)
+        first, *_ = options.trunk
+        self.first = PairLinear(widths, first)
+        self.trunk = Bank(1, options.trunk, options.dropout)
+        self.towers = Towers(tasks, (options.trunk[-1], *options.tower), options.dropout)
+
+    def forward(self, x: Pair) -> Tensor:
+        """Pair -> logits [N, T]."""
+        h = self.trunk(self.first(x).relu().unsqueeze(0))
+        logits: Tensor = self.towers(h.expand(self.tasks, -1, -1))
+        return logits

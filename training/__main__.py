@@ -1,0 +1,1 @@
+"""`python -m training RUN.toml` is `fullfunnel train RUN.toml`."""
