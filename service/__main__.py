@@ -1,0 +1,52 @@
+"""`python -m service BUNDLE`: serve a bundle over HTTP. `fullfunnel serve` is the same.
+
+Knows options and exit codes. Does not know how serving works.
+"""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from contract.errors import FullfunnelError
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options; what is not given comes from FULLFUNNEL_ variables of the environment, or is the default."""
+    parser.add_argument("bundle", type=Path, help="directory of the bundle to serve")
+    parser.add_argument("--host", help="address to listen on (127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port to listen on, 0 for any free one (8000)")
+    parser.add_argument("--insecure", action="store_true", default=None, help="allow a host that others can reach")
+    parser.add_argument("--provider", choices=("cpu", "cuda", "auto"), help="what runs the model (cpu)")
+    parser.add_argument("--intra-op-threads", type=int, help="threads of one run of the model (1)")
+    parser.add_argument("--drain-delay-s", type=float, help="seconds served on after SIGTERM (5)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until told to stop.
+
+    Raises: SettingInvalid, AddressUnavailable, BundleInvalid.
+    """
+    from service.api.server import serve
+    from service.api.settings import Settings
+
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    options = ("host", "port", "insecure", "provider", "intra_op_threads", "drain_delay_s")
+    serve(args.bundle, Settings.read(**{name: getattr(args, name) for name in options}))
+    return 0
+
+
+def main() -> int:
+    """Parse, serve, and turn an error into one message."""
+    parser = argparse.ArgumentParser(prog="python -m service", description="Serve a bundle over HTTP.")
+    configure(parser)
+    try:
+        return run(parser.parse_args())
+    except FullfunnelError as error:
+        sys.stderr.write(f"service: {error}\n")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""The application: routes, errors, the edge and the lifecycle put together.
+
+Knows every module of this package but the server. Does not know how it is run.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from contract.errors import FullfunnelError
+from service.api.describe import Description
+from service.api.edge import Edge
+from service.api.lifecycle import Lifecycle
+from service.api.problems import kind_of_error, kind_of_status, problem
+from service.api.routes import router
+from service.api.settings import Settings
+
+log = logging.getLogger("fullfunnel")
+
+
+def create_app(settings: Settings, lifecycle: Lifecycle) -> FastAPI:
+    """The ASGI application. Loads its model when it starts up, and answers 503 until that is done."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        loading = asyncio.create_task(lifecycle.start())
+        yield
+        await loading
+        lifecycle.threads.shutdown()
+
+    app = FastAPI(title="Fullfunnel", lifespan=lifespan, redirect_slashes=False, redoc_url=None)
+    app.include_router(router(settings, lifecycle))
+    app.add_middleware(Edge, lifecycle=lifecycle)
+    app.add_exception_handler(FullfunnelError, _refused)
+    app.add_exception_handler(HTTPException, _not_served)
+    app.add_exception_handler(ClientDisconnect, _gone)
+    app.openapi = Description(app, lifecycle, settings.limits)  # type: ignore[method-assign]
+    return app
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, FullfunnelError)  # noqa: S101
+    kind = kind_of_error(error)
+    if kind.status == 500:
+        log.error("request %s: %s", request.state.request_id, error)
+    return problem(kind, request.state.request_id, error)
+
+
+async def _not_served(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101
+    return problem(kind_of_status(error.status_code), request.state.request_id, headers=error.headers)
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    """Nobody reads this: the client has hung up."""
+    return Response(status_code=400)

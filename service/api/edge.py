@@ -1,0 +1,65 @@
+"""What is done to every request and response: an id, a goodbye while draining, and an answer to the unforeseen.
+
+Knows ASGI. Does not know routes.
+"""
+
+import logging
+import re
+import secrets
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api.lifecycle import Lifecycle
+from service.api.problems import kind_of_status, problem
+
+REQUEST_ID = "x-request-id"
+ACCEPTED_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+log = logging.getLogger("fullfunnel")
+
+
+class Edge:
+    """The outermost layer. A request keeps the id it brings along, if that is short and plain."""
+
+    def __init__(self, app: ASGIApp, lifecycle: Lifecycle) -> None:
+        self._app = app
+        self._lifecycle = lifecycle
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        scope.setdefault("state", {})["request_id"] = request_id
+        started = False
+
+        async def send_signed(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = MutableHeaders(scope=message)
+                headers[REQUEST_ID] = request_id
+                if self._lifecycle.draining:
+                    headers["connection"] = "close"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_signed)
+        except Exception:
+            log.exception("request %s failed", request_id)
+            if not started:
+                await problem(kind_of_status(500), request_id)(scope, receive, send_signed)
+
+
+def new_request_id() -> str:
+    """A random id."""
+    return secrets.token_hex(8)
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == REQUEST_ID.encode() and ACCEPTED_ID.fullmatch(value):
+            return str(value, "ascii")
+    return new_request_id()

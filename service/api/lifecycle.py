@@ -1,0 +1,68 @@
+"""Which scorer answers, whether the service is ready, and how much it takes on at once.
+
+Knows states and counts. Does not know HTTP, nor how a scorer is loaded: it is given a function that does.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+from contract.errors import NotReady, Overloaded
+from service.api.settings import Settings
+from service.scoring.scorer import Scorer
+
+
+class Lifecycle:
+    """The state of one serving process. Lives on the event loop; only `load` runs in a thread."""
+
+    def __init__(self, settings: Settings, load: Callable[[], Scorer]) -> None:
+        self.draining = False
+        self.failure: Exception | None = None
+        self.threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="scoring")
+        self._limits = settings.limits
+        self._load = load
+        self._scorer: Scorer | None = None
+        self._predictions = 0
+        self._buffered_bytes = 0
+
+    async def start(self) -> None:
+        """Load, verify and warm the bundle, off the event loop. What goes wrong is kept as `failure`."""
+        try:
+            self._scorer = await asyncio.get_running_loop().run_in_executor(self.threads, self._load)
+        except Exception as error:
+            self.failure = error
+
+    @property
+    def scorer(self) -> Scorer:
+        """What answers requests now. Raises: NotReady."""
+        if self._scorer is None:
+            raise NotReady("no model has been loaded yet", remedy="ask again in a moment")
+        return self._scorer
+
+    def check_ready(self) -> None:
+        """Raises: NotReady, while loading and while draining."""
+        if self.draining:
+            raise NotReady("the service is stopping", remedy="send requests elsewhere")
+        self.scorer  # noqa: B018
+
+    @contextmanager
+    def prediction(self) -> Iterator[None]:
+        """One prediction under way. Raises: Overloaded."""
+        if self._predictions >= self._limits.max_concurrency:
+            raise Overloaded("too many predictions are under way", remedy="send the request again a little later")
+        self._predictions += 1
+        try:
+            yield
+        finally:
+            self._predictions -= 1
+
+    def hold(self, size: int) -> None:
+        """Count bytes of a body as held in memory. Raises: Overloaded."""
+        if self._buffered_bytes + size > self._limits.max_buffered_bytes:
+            raise Overloaded("too many bodies are under way", remedy="send the request again a little later")
+        self._buffered_bytes += size
+
+    def release(self, size: int) -> None:
+        """The bytes are gone again."""
+        self._buffered_bytes -= size

@@ -1,0 +1,102 @@
+"""Requests as answers: one run of the model for all of them, then each one's own order and length.
+
+Knows requests and the scorer. Does not know HTTP; the command line answers through it too.
+"""
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from contract.errors import RequestInvalid
+from service.api.settings import Limits
+from service.api.wire import RankingRequest, Wire, within
+from service.scoring.columns import raise_all
+from service.scoring.scorer import Scorer
+
+Scores = dict[str, NDArray[np.float32]]
+
+
+def answer(scorer: Scorer, request: RankingRequest) -> bytes:
+    """The JSON that answers one request.
+
+    Raises: RequestInvalid, ScoreInvalid.
+    """
+    users = {name: [value] for name, value in request.user.items()}
+    scores = scorer.score(users, request.candidates, np.zeros(request.count, dtype=np.int64))
+    return _json({"model": name_of(scorer), **_ranked(request, scores)})
+
+
+def answer_batch(scorer: Scorer, requests: Sequence[RankingRequest]) -> bytes:
+    """The JSON that answers several requests, in their order, scored in one run.
+
+    Raises: RequestInvalid, ScoreInvalid.
+    """
+    raise_all(
+        [
+            within(fault, f"requests[{index}]")
+            for index, request in enumerate(requests)
+            for fault in scorer.unknown(request.user, request.candidates)
+        ]
+    )
+    counts = [request.count for request in requests]
+    try:
+        scores = scorer.score(*_merged(requests), np.repeat(np.arange(len(requests)), counts))
+    except RequestInvalid:
+        _name_the_request(scorer, requests)
+        raise
+    ends = np.cumsum(counts)
+    results = [
+        _ranked(request, {name: values[end - request.count : end] for name, values in scores.items()})
+        for request, end in zip(requests, ends, strict=True)
+    ]
+    return _json({"model": name_of(scorer), "results": results})
+
+
+def wire_of(scorer: Scorer, limits: Limits) -> Wire:
+    """What reads requests for this scorer."""
+    return Wire(limits, scorer.candidates.features, scorer.manifest.outputs)
+
+
+def name_of(scorer: Scorer) -> dict[str, str]:
+    """Which model answers."""
+    return {"name": scorer.manifest.name, "version": scorer.manifest.version, "digest": scorer.digest}
+
+
+def _merged(requests: Sequence[RankingRequest]) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
+    """One table of users and one of candidates; what a request does not give is missing in its rows."""
+    user_names = dict.fromkeys(chain.from_iterable(request.user for request in requests))
+    names = dict.fromkeys(chain.from_iterable(request.candidates for request in requests))
+    users = {name: [request.user.get(name) for request in requests] for name in user_names}
+    candidates = {
+        name: list(chain.from_iterable(request.candidates.get(name) or [None] * request.count for request in requests))
+        for name in names
+    }
+    return users, candidates
+
+
+def _name_the_request(scorer: Scorer, requests: Sequence[RankingRequest]) -> None:
+    """Something is wrong in one of them: find out where, one request at a time."""
+    faults = []
+    for index, request in enumerate(requests):
+        users = {name: [value] for name, value in request.user.items()}
+        try:
+            scorer.read(users, request.candidates, np.zeros(request.count, dtype=np.int64))
+        except RequestInvalid as fault:
+            faults.append(within(fault, f"requests[{index}]"))
+    raise_all(faults)
+
+
+def _ranked(request: RankingRequest, scores: Scores) -> dict[str, Any]:
+    """Scores in the order asked for, with the candidates' positions in the request as `index`."""
+    if request.order_by is None:
+        return dict(scores)
+    index = np.argsort(-scores[request.order_by], kind="stable")[: request.top_k]
+    return {**{name: values[index] for name, values in scores.items()}, "index": index}
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -1,0 +1,52 @@
+"""The body of a request, no larger and in no more pieces than allowed.
+
+Knows content types and sizes. Does not know what is in the body. How long it may take is `protocol.py`'s to say.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from contract.errors import BodyTooLarge
+from service.api.lifecycle import Lifecycle
+from service.api.settings import Limits
+
+
+def check_media_type(request: Request) -> None:
+    """Raises: HTTPException 415 unless the body is plain application/json."""
+    media_type, _, parameters = request.headers.get("content-type", "").partition(";")
+    charset = parameters.strip().lower()
+    plain = request.headers.get("content-encoding", "identity").strip().lower() == "identity"
+    if media_type.strip().lower() != "application/json" or charset not in ("", "charset=utf-8") or not plain:
+        raise HTTPException(415)
+
+
+@asynccontextmanager
+async def body_of(request: Request, limits: Limits, lifecycle: Lifecycle) -> AsyncIterator[bytes]:
+    """The body, counted while it arrives and held only inside the block.
+
+    Raises: BodyTooLarge, Overloaded, starlette's ClientDisconnect.
+    """
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and len(declared) < 20 and int(declared) > limits.max_body_bytes:
+        raise _too_large(limits)
+    pieces: list[bytes] = []
+    held = 0
+    try:
+        async for piece in request.stream():
+            if held + len(piece) > limits.max_body_bytes:
+                raise _too_large(limits)
+            lifecycle.hold(len(piece))
+            held += len(piece)
+            pieces.append(piece)
+            if len(pieces) > limits.max_body_chunks:
+                raise BodyTooLarge(f"more than {limits.max_body_chunks} pieces", remedy="send larger pieces")
+        yield b"".join(pieces)
+    finally:
+        lifecycle.release(held)
+
+
+def _too_large(limits: Limits) -> BodyTooLarge:
+    return BodyTooLarge(f"more than {limits.max_body_bytes} bytes", remedy="send fewer candidates at once")

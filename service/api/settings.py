@@ -1,0 +1,80 @@
+"""What can be set, where, and to what unless told otherwise.
+
+Every setting is an environment variable: its name in capitals after FULLFUNNEL_, as in FULLFUNNEL_MAX_CANDIDATES.
+Knows names, defaults and bounds. Does not know what they do.
+"""
+
+from typing import Any, Self
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from contract.errors import SettingInvalid
+from service.scoring.settings import Provider, ScoringSettings
+
+FROM_ENVIRONMENT = SettingsConfigDict(env_prefix="FULLFUNNEL_", frozen=True, extra="forbid")
+
+
+class Limits(BaseSettings):
+    """What a client may send. Shown at /v1/limits."""
+
+    model_config = FROM_ENVIRONMENT
+
+    max_body_bytes: int = Field(default=2 * 2**20, ge=1, description="bytes of a request body")
+    max_body_chunks: int = Field(default=8192, ge=1, description="pieces a request body may arrive in")
+    max_head_bytes: int = Field(default=16 * 1024, ge=256, description="bytes of request line and headers")
+    max_headers: int = Field(default=64, ge=1, description="headers of a request")
+    receive_timeout_s: float = Field(default=10, gt=0, description="seconds within which a request must have arrived")
+    keep_alive_s: int = Field(default=30, ge=1, description="seconds an idle connection is kept open")
+    max_depth: int = Field(default=32, ge=4, le=1024, description="levels of nesting in JSON")
+    max_string_bytes: int = Field(default=1024, ge=1, description="bytes of one string value, as UTF-8")
+    max_candidates: int = Field(default=1024, ge=1, description="candidates of one request")
+    max_requests: int = Field(default=64, ge=1, description="requests in one call of /v1/predict:batch")
+    max_rows: int = Field(default=8192, ge=1, description="candidates of all requests in such a call")
+    max_cells: int = Field(default=2**22, ge=1, description="values of one sequence feature over all rows, padded")
+    max_concurrency: int = Field(default=64, ge=1, description="predictions under way at once; more are refused (503)")
+    max_buffered_bytes: int = Field(default=64 * 2**20, ge=1, description="bytes of all bodies held at once (503)")
+
+
+class Settings(BaseSettings):
+    """How the service runs."""
+
+    model_config = FROM_ENVIRONMENT
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    insecure: bool = Field(default=False, description="allow an address other machines reach, without any key")
+    drain_delay_s: float = Field(default=5, ge=0, description="seconds served on after SIGTERM, with /readyz at 503")
+    stop_timeout_s: int = Field(default=20, ge=0, description="seconds that requests under way get to finish in")
+    provider: Provider = "cpu"
+    intra_op_threads: int = Field(default=1, ge=0, le=1024, description="threads of one run of the model; 0: all cores")
+    threads: int = Field(default=1, ge=1, le=256, description="threads for large predictions")
+    inline_cells: int = Field(
+        default=4096, ge=0, description="candidates x features up to which a prediction stays on the event loop"
+    )
+    limits: Limits = Field(default_factory=Limits)
+
+    @classmethod
+    def read(cls, **overrides: Any) -> Self:
+        """From the environment, with `overrides` (None: not given) above it.
+
+        Raises: SettingInvalid.
+        """
+        try:
+            return cls(**{name: value for name, value in overrides.items() if value is not None})
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in first["loc"])
+            raise SettingInvalid(
+                first["msg"], place=name, remedy=f"check --{name.replace('_', '-')} and FULLFUNNEL_{name.upper()}"
+            ) from None
+
+    @property
+    def scoring(self) -> ScoringSettings:
+        """The part that concerns the model."""
+        return ScoringSettings(
+            provider=self.provider,
+            intra_op_threads=self.intra_op_threads,
+            max_string_bytes=self.limits.max_string_bytes,
+            max_cells=self.limits.max_cells,
+        )

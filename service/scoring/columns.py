@@ -1,0 +1,206 @@
+"""Raw columns as the arrays the graph takes.
+
+Knows features, dtypes, sentinels, padding, and which values are refused. Does not know vocabularies, scaling or
+unknown values: those live in the graph. Nothing here loops over candidates in Python unless a value is wrong.
+"""
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain, islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.bundle import Manifest
+from contract.errors import (
+    FeatureMissing,
+    LengthMismatch,
+    RequestInvalid,
+    SeveralInvalid,
+    TooManyCandidates,
+    UnknownFeature,
+    ValueInvalid,
+)
+from contract.features import Feature, Sequence, Side
+from service.scoring.settings import ScoringSettings
+from service.scoring.values import BadValue, Reader, reader
+
+Table = Mapping[str, Any]
+Array = NDArray[Any]
+Place = Callable[..., str]
+SIDES: dict[Side, str] = {"user": "users", "item": "candidates"}
+MAX_ERRORS = 20
+
+
+class Columns:
+    """The columns of one side.
+
+    A table maps feature names to columns: a list with one raw value per row, `None` for missing, or a numpy array
+    (where NaN, INT64_MISSING and "" are the missing values). A column that is not given is missing in every row.
+    """
+
+    def __init__(self, manifest: Manifest, side: Side, settings: ScoringSettings) -> None:
+        dtypes = {entry.name: entry.dtype for entry in manifest.inputs}
+        self.side = side
+        self.features: dict[str, Feature] = {f.name: f for f in manifest.features if f.side == side}
+        self._elsewhere = frozenset(f.name for f in manifest.features if f.side != side)
+        self._readers: dict[str, Reader] = {
+            name: reader(dtypes[name], settings.max_string_bytes) for name in self.features
+        }
+        self._max_cells = settings.max_cells
+
+    def unknown(self, names: Iterable[str]) -> list[RequestInvalid]:
+        """An UnknownFeature for each name that is no feature of this side (the first 20)."""
+        strangers = (name for name in names if name not in self.features)
+        return [self._unknown(name) for name in islice(strangers, MAX_ERRORS)]
+
+    def arrays(self, table: Table, rows: int, faults: list[RequestInvalid]) -> dict[str, Array]:
+        """One array for every feature of the side: [rows], or for a sequence [rows, longest kept, at least 1].
+
+        Every column must have `rows` values (see `count_rows`). What is wrong is appended to `faults`, at most one
+        for each feature; that feature is then left out of the answer.
+        """
+        place = self._place(rows)
+        found: dict[str, Array] = {}
+        for name, feature in self.features.items():
+            try:
+                if not isinstance(feature, Sequence):
+                    found[name] = self._single(feature, table.get(name), rows, place)
+                elif feature.along is None:
+                    found.update(self._group(feature, table, rows, place))
+            except RequestInvalid as fault:
+                faults.append(fault)
+        return found
+
+    def _single(self, feature: Feature, column: Any, rows: int, place: Place) -> Array:
+        reads = self._readers[feature.name]
+        refuse = not isinstance(feature, Sequence) and feature.missing == "refuse"
+        if column is None:
+            if refuse:
+                raise FeatureMissing("must be given", place=place(feature.name), remedy="send a value for each row")
+            return np.full(rows, reads.missing, dtype=reads.dtype)
+        try:
+            array = reads.read(column)
+        except BadValue as bad:
+            raise ValueInvalid(bad.fact, place=place(feature.name, bad.index)) from None
+        if refuse and (absent := reads.is_missing(array)).any():
+            raise FeatureMissing(
+                "the value is missing, and the model was trained without missing values here",
+                place=place(feature.name, int(absent.argmax())),
+                remedy="send a value",
+            )
+        return array
+
+    def _group(self, main: Sequence, table: Table, rows: int, place: Place) -> dict[str, Array]:
+        """A sequence and those that run along it: the same steps of each are dropped, kept and padded."""
+        names = [
+            main.name,
+            *(f.name for f in self.features.values() if isinstance(f, Sequence) and f.along == main.name),
+        ]
+        steps = {name: _steps(table.get(name), rows, name, place) for name in names}
+        lengths = np.fromiter(map(len, steps[main.name]), dtype=np.int64, count=rows)
+        for name in names[1:]:
+            _check_parallel(steps[name], lengths, name, main.name, place)
+        flat = {name: self._members(name, steps[name], lengths, place) for name in names}
+        row = np.repeat(np.arange(rows), lengths)
+        present = ~self._readers[main.name].is_missing(flat[main.name])
+        row = row[present]
+        kept = np.bincount(row, minlength=rows)
+        starts = np.cumsum(kept) - kept
+        column = np.arange(len(row)) - starts[row] - np.maximum(kept - main.max_length, 0)[row]
+        recent = column >= 0
+        width = max(1, min(main.max_length, int(kept.max(initial=0))))
+        if rows * width > self._max_cells:
+            raise TooManyCandidates(
+                f"{rows} rows of up to {width} steps are more than {self._max_cells} values",
+                place=place(main.name),
+                remedy="send fewer candidates at once",
+            )
+        padded: dict[str, Array] = {}
+        for name in names:
+            reads = self._readers[name]
+            padded[name] = np.full((rows, width), reads.missing, dtype=reads.dtype)
+            padded[name][row[recent], column[recent]] = flat[name][present][recent]
+        return padded
+
+    def _members(self, name: str, steps: list[Any], lengths: NDArray[np.int64], place: Place) -> Array:
+        try:
+            return self._readers[name].read(list(chain.from_iterable(steps)))
+        except BadValue as bad:
+            ends = np.cumsum(lengths)
+            row = int(np.searchsorted(ends, bad.index, side="right"))
+            member = bad.index - int(ends[row] - lengths[row])
+            raise ValueInvalid(bad.fact, place=place(name, row, member)) from None
+
+    def _place(self, rows: int) -> Place:
+        side = "user" if self.side == "user" and rows == 1 else SIDES[self.side]
+
+        def place(name: str, row: int | None = None, member: int | None = None) -> str:
+            at = "" if row is None or side == "user" else f"[{row}]"
+            return f"{side}.{name}{at}" + ("" if member is None else f"[{member}]")
+
+        return place
+
+    def _unknown(self, name: str) -> RequestInvalid:
+        side, other = ("user", "candidates") if self.side == "user" else ("candidates", "user")
+        if name in self._elsewhere:
+            fact, remedy = "the model takes this feature on the other side", f"send it with `{other}`"
+        else:
+            near = difflib.get_close_matches(name[:128], self.features, n=1)
+            fact, remedy = "the model has no such feature", f"did you mean {near[0]!r}" if near else "leave it out"
+        return UnknownFeature(fact, place=f"{side}.{shown(name)}", remedy=remedy)
+
+
+def count_rows(table: Table, side: Side, rows: int | None = None) -> int | None:
+    """How many rows the columns have; None without columns. All must agree, with each other and with `rows`.
+
+    Raises: ValueInvalid, LengthMismatch.
+    """
+    for name, column in table.items():
+        if not isinstance(column, list | tuple | np.ndarray):
+            raise ValueInvalid("must be a list with one value per row", place=f"{SIDES[side]}.{shown(name)}")
+        if rows is None:
+            rows = len(column)
+        elif len(column) != rows:
+            raise LengthMismatch(
+                f"has {len(column)} values where {rows} are expected",
+                place=f"{SIDES[side]}.{shown(name)}",
+                remedy="give every column one value per row, null where it is missing",
+            )
+    return rows
+
+
+def shown(name: str) -> str:
+    """A name that came from outside, fit to be shown in a message."""
+    return "".join(character for character in name[:64] if character.isprintable())
+
+
+def raise_all(faults: list[RequestInvalid]) -> None:
+    """Raise what there is: nothing, the one fault, or SeveralInvalid."""
+    if faults:
+        raise faults[0] if len(faults) == 1 else SeveralInvalid(faults)
+
+
+def _steps(column: Any, rows: int, name: str, place: Place) -> list[Any]:
+    """The rows of a sequence column as lists; a missing sequence is an empty one."""
+    if column is None:
+        return [()] * rows
+    kinds = set(map(type, column))
+    if kinds <= {list}:
+        return list(column)
+    for index, value in enumerate(column):
+        if value is not None and not isinstance(value, list | tuple | np.ndarray):
+            raise ValueInvalid("must be a list", place=place(name, index))
+    return [() if value is None else value for value in column]
+
+
+def _check_parallel(steps: list[Any], lengths: NDArray[np.int64], name: str, main: str, place: Place) -> None:
+    own = np.fromiter(map(len, steps), dtype=np.int64, count=len(steps))
+    if (differs := own != lengths).any():
+        row = int(differs.argmax())
+        raise LengthMismatch(
+            f"has {own[row]} members where {main!r} has {lengths[row]}",
+            place=place(name, row),
+            remedy=f"give one member for each of {main!r}, null where it is missing",
+        )

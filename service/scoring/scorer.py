@@ -1,0 +1,132 @@
+"""The one scorer: a verified bundle, and raw columns in, probabilities out.
+
+Knows bundles, columns and the session. Does not know HTTP, JSON, or where columns come from.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.bundle import GOLDEN, MODEL, Bundle, Golden, Manifest, read_bundle
+from contract.errors import BundleCorrupt, GoldenMismatch, LengthMismatch, RequestInvalid, ScoreInvalid, ValueInvalid
+from service.scoring.columns import Columns, Table, count_rows, raise_all
+from service.scoring.session import Session
+from service.scoring.settings import ScoringSettings
+
+REMEDY = "export the bundle again with `fullfunnel train`"
+
+
+class Scorer:
+    """Scores candidates for users with one bundle. Made by `load`; safe to call from several threads at once."""
+
+    def __init__(self, bundle: Bundle, settings: ScoringSettings) -> None:
+        self.manifest: Manifest = bundle.manifest
+        self.digest: str = bundle.digest
+        self.golden: Golden = bundle.golden
+        self.session = Session(bundle.files[MODEL], settings)
+        self._outputs = [output.name for output in self.manifest.outputs]
+        self._takes_row_user = self.manifest.row_user in self.session.inputs
+        self._check_ports()
+        self.users = Columns(self.manifest, "user", settings)
+        self.candidates = Columns(self.manifest, "item", settings)
+
+    @classmethod
+    def load(cls, path: Path, settings: ScoringSettings | None = None) -> Self:
+        """Read, verify and warm the bundle at `path`: what is returned has scored its golden rows rightly.
+
+        Raises: BundleInvalid, SettingInvalid.
+        """
+        scorer = cls(read_bundle(path), settings or ScoringSettings())
+        scorer.check_golden()
+        return scorer
+
+    def score(
+        self, users: Table, candidates: Table, row_user: NDArray[np.int64] | None = None
+    ) -> dict[str, NDArray[np.float32]]:
+        """Probabilities [N] by output name, in the order of the manifest.
+
+        users: feature name -> one value for each of U users. candidates: feature name -> one value for each of N
+        candidates. row_user: for each candidate the index of its user; without it there is one user. See
+        `service.scoring.columns` for what a column may be. N is 1 where there is neither a column nor row_user.
+        Raises: RequestInvalid, ScoreInvalid.
+        """
+        feeds = self.read(users, candidates, row_user)
+        rows = len(feeds[self.manifest.row_user])
+        if rows == 0:
+            return {name: np.empty(0, dtype=np.float32) for name in self._outputs}
+        if not self._takes_row_user:
+            del feeds[self.manifest.row_user]
+        scores = dict(zip(self._outputs, self.session.run(self._outputs, feeds), strict=True))
+        for values in scores.values():
+            # a NaN makes every comparison false
+            if values.shape != (rows,) or not (values.min() >= 0 and values.max() <= 1):
+                raise ScoreInvalid("the model answered something that is not a probability")
+        return scores
+
+    def read(self, users: Table, candidates: Table, row_user: NDArray[np.int64] | None = None) -> dict[str, Any]:
+        """What `score` gives the graph: an array for each of its inputs, and `row_user`.
+
+        Raises: RequestInvalid.
+        """
+        faults = self.unknown(users, candidates)
+        rows = count_rows(candidates, "item", None if row_user is None else len(row_user))
+        row_user = np.zeros(1 if rows is None else rows, dtype=np.int64) if row_user is None else row_user
+        people = count_rows(users, "user")
+        if people is None:
+            people = int(row_user.max(initial=0)) + 1
+        _check_row_user(row_user, people)
+        feeds = self.users.arrays(users, people, faults)
+        feeds |= self.candidates.arrays(candidates, len(row_user), faults)
+        raise_all(faults)
+        return {**feeds, self.manifest.row_user: row_user}
+
+    def unknown(self, users: Iterable[str], candidates: Iterable[str]) -> list[RequestInvalid]:
+        """An UnknownFeature for each name the model does not take on that side."""
+        return self.users.unknown(users) + self.candidates.unknown(candidates)
+
+    def check_golden(self) -> None:
+        """Score the golden rows again.
+
+        Raises: GoldenMismatch, BundleCorrupt.
+        """
+        rows, expected = self.golden.rows, self.golden.scores
+        try:
+            found = self.score(rows.user, rows.candidates, np.array(rows.row_user, dtype=np.int64))
+        except (RequestInvalid, OverflowError) as error:
+            raise BundleCorrupt(f"rows that cannot be scored ({error})", place=GOLDEN, remedy=REMEDY) from None
+        except ScoreInvalid as error:
+            raise GoldenMismatch(error.fact, place=GOLDEN, remedy=REMEDY) from None
+        if set(expected) != set(found) or any(len(expected[name]) != len(found[name]) for name in found):
+            raise BundleCorrupt("scores that do not fit the outputs and rows", place=GOLDEN, remedy=REMEDY)
+        for name, values in found.items():
+            difference = float(np.abs(values - np.array(expected[name])).max(initial=0))
+            if difference > self.golden.tolerance:
+                raise GoldenMismatch(
+                    f"{name} differs by {difference:.1e}, more than {self.golden.tolerance:.0e}",
+                    place=GOLDEN,
+                    remedy=REMEDY,
+                )
+
+    def _check_ports(self) -> None:
+        """The graph takes and answers what the manifest says, with every axis free."""
+        inputs = {entry.name: (entry.dtype, len(entry.shape)) for entry in self.manifest.inputs}
+        if self._takes_row_user or any(entry.side == "user" for entry in self.manifest.inputs):
+            inputs[self.manifest.row_user] = ("int64", 1)
+        outputs = dict.fromkeys(self._outputs, ("float32", 1))
+        for kind, said, ports in (("input", inputs, self.session.inputs), ("output", outputs, self.session.outputs)):
+            found = {name: (port.dtype, port.rank) for name, port in ports.items()}
+            for name in sorted({*said, *found}):
+                if said.get(name) != found.get(name):
+                    raise BundleCorrupt(f"{kind} {name!r} is not what the manifest says", place=MODEL, remedy=REMEDY)
+        if {entry.name for entry in self.manifest.inputs} != {feature.name for feature in self.manifest.features}:
+            raise BundleCorrupt("features and inputs differ", place="manifest.json", remedy=REMEDY)
+
+
+def _check_row_user(row_user: NDArray[np.int64], people: int) -> None:
+    if people < 1 and len(row_user):
+        raise LengthMismatch("no user to score for", place="users")
+    if len(row_user) and (int(row_user.min()) < 0 or int(row_user.max()) >= people):
+        raise ValueInvalid(f"must lie between 0 and {people - 1}", place="row_user")
