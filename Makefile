@@ -71,12 +71,12 @@ format: $(READY) ## let ruff rewrite what it can
 demo: demo/bundles/esmm demo/bundles/ple ## simulate, train ESMM and PLE, serve, ask for 100 candidates
 	@$(BIN)/fullfunnel inspect demo/bundles/esmm
 	@$(BIN)/fullfunnel inspect demo/bundles/ple
-	@$(BIN)/python deploy/demo.py demo/bundles/ple
+	@$(BIN)/python deploy/demo.py demo/bundles/ple demo/data/log.parquet
 
-demo/data: | $(READY)
-	$(BIN)/fullfunnel simulate $@ --rows 500000
+demo/data/log.parquet: | $(READY)
+	$(BIN)/fullfunnel simulate $(@D) --rows 500000
 
-demo/bundles/%: | $(READY) demo/data
+demo/bundles/%: | $(READY) demo/data/log.parquet
 	$(BIN)/fullfunnel train runs/demo-$*.toml --output $@
 
 serve: $(READY) ## serve BUNDLE on PORT
