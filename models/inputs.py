@@ -3,7 +3,6 @@
 Knows widths, tables and fitted numbers. Does not know how they were fitted, nor raw values.
 """
 
-from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -60,6 +59,14 @@ class Inputs:
             self.table_rows,
         )
 
+    def ordered(self, dim: int) -> list[Lookup]:
+        """The lookups of one width in the order of their columns: user before item, values before sequences."""
+        return sorted((x for x in self.lookups if x.dim == dim), key=lambda x: (x.side != "user", x.length is not None))
+
+    def ordered_numbers(self) -> list[Number]:
+        """The numbers in the order of their columns: user before item."""
+        return sorted(self.numbers, key=lambda x: x.side != "user")
+
     def columns(self, dim: int) -> int:
         """Width of the matrix of table rows of one embedding width: one column a value, `length` a sequence."""
         return sum(x.length or 1 for x in self.lookups if x.dim == dim)
@@ -74,8 +81,3 @@ class Encoded(NamedTuple):
 
     ids: dict[int, Tensor]
     numbers: Tensor
-
-
-def ordered(lookups: Seq[Lookup], dim: int) -> list[Lookup]:
-    """The features of one width in the order of their columns: user before item, values before sequences."""
-    return sorted((x for x in lookups if x.dim == dim), key=lambda x: (x.side != "user", x.length is not None))

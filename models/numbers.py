@@ -13,7 +13,7 @@ class Numbers(nn.Module):
     """Encodes all numeric features of a side at once: [B, F] with NaN for missing -> [B, width].
 
     Blocks of the output, each for the features that have it, in order: affine values (standardise, log1p), one
-    step function per inner edge (quantile), one ramp per bin (piecewise), missing indicators.
+    step function per edge but the lowest (quantile), one ramp per bin (piecewise), missing indicators.
 
     NOTE[DIFF]: the ramps of the first and last bin are kept within [0, 1] too, where Gorishniy et al. 2022
     (eq. 1) let them run on: a price of 1e9 in production must not score like nothing seen in training.
@@ -34,7 +34,7 @@ class Numbers(nn.Module):
     def __init__(self, numbers: tuple[Number, ...]) -> None:
         super().__init__()
         affine = [(i, x) for i, x in enumerate(numbers) if x.encoding in ("standardise", "log1p")]
-        steps = [(i, e) for i, x in enumerate(numbers) if x.encoding == "quantile" for e in x.edges[1:-1]]
+        steps = [(i, e) for i, x in enumerate(numbers) if x.encoding == "quantile" for e in x.edges[1:]]
         ramps = [
             (i, low, high)
             for i, x in enumerate(numbers)

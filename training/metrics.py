@@ -92,18 +92,25 @@ def pcoc(label: ArrayLike, score: ArrayLike, weight: ArrayLike | None = None) ->
 
 
 def equal_mass_bins(score: Floats, weight: Floats, bins: int) -> Ints:
-    """Where bins of equal mass start, in rows sorted by score; equal scores are never parted.
+    """Where bins of about equal mass start, in rows sorted by score; equal scores are never parted.
 
-    `score` [B] ascending, `weight` [B]. Returns at most `bins` starts, the first 0; none without rows.
+    `score` [B] ascending, `weight` [B]. Returns at most `bins` starts, the first 0; none without rows. Ties can
+    leave a bin heavier, and fewer bins; what they leave below half a bin's mass joins a neighbour.
     """
     runs = _runs(score)
-    mass = _sums(weight, runs)
-    total = mass.sum()
-    if total <= 0:
+    mass = np.cumsum(_sums(weight, runs))
+    if not runs.size or mass[-1] <= 0:
         return runs[:1]
-    middle = (np.cumsum(mass) - mass / 2) / total
-    index = np.minimum((middle * bins).astype(np.int64), bins - 1)
-    return runs[np.flatnonzero(np.diff(index, prepend=-1))]
+    before = np.concatenate(([0.0], mass[:-1]))
+    index = np.minimum((before + mass) / 2 / mass[-1] * bins, bins - 1).astype(np.int64)
+    half = mass[-1] / bins / 2 * (1 - 1e-9)
+    kept = [0]
+    for run in np.flatnonzero(np.diff(index)) + 1:
+        if before[run] - before[kept[-1]] >= half:
+            kept.append(int(run))
+    if len(kept) > 1 and mass[-1] - before[kept[-1]] < half:
+        kept.pop()
+    return runs[kept]
 
 
 def bootstrap(
