@@ -51,16 +51,14 @@ class Embeddings(nn.Module):
         """Training: both sides' vectors [B, D_user] and [B, D_item] from looked-up rows."""
         parts: dict[Side, list[Tensor]] = {"user": [], "item": []}
         for dim in self.dims:
-            start = 0
-            for side in SIDES:
-                values, sequences = self._columns(side, dim)
-                if values:
-                    parts[side].append(rows[dim][:, start : start + len(values)].flatten(1))
-                start += len(values)
-                for lookup in sequences:
-                    steps = slice(start, start + (lookup.length or 0))
-                    parts[side].append(pool(rows[dim][:, steps], encoded.ids[dim][:, steps], lookup))
-                    start = steps.stop
+            blocks = [(side, block) for side in SIDES for block in self._blocks(side, dim)]
+            sizes = [sum(lookup.length or 1 for lookup in block) for _, block in blocks]
+            ids = torch.split(encoded.ids[dim], sizes, dim=1)
+            # one split, not a slice each: the gradient of a slice is a zero-filled copy of the whole
+            for (side, block), own_rows, own_ids in zip(blocks, torch.split(rows[dim], sizes, dim=1), ids, strict=True):
+                parts[side].append(
+                    own_rows.flatten(1) if block[0].length is None else pool(own_rows, own_ids, block[0])
+                )
         users = len(self.inputs.side("user").numbers)
         user = self._join("user", parts["user"], encoded.numbers[:, :users])
         return user, self._join("item", parts["item"], encoded.numbers[:, users:])
@@ -70,19 +68,20 @@ class Embeddings(nn.Module):
         parts = []
         for dim in self.dims:
             table = self.tables[str(dim)]
-            values, sequences = self._columns(side, dim)
-            if values:
-                ids = torch.cat([columns[lookup.name] for lookup in values]).view(len(values), -1)
-                parts.append(F.embedding(ids, table).transpose(0, 1).flatten(1))
-            for lookup in sequences:
-                ids = columns[lookup.name]
-                parts.append(pool(F.embedding(ids, table), ids, lookup))
+            for block in self._blocks(side, dim):
+                ids = [columns[lookup.name] for lookup in block]
+                if block[0].length is None:
+                    found = F.embedding(torch.cat(ids).view(len(ids), -1), table)  # [F, B, dim]
+                    parts.append(found.transpose(0, 1).flatten(1))
+                else:
+                    parts.append(pool(F.embedding(ids[0], table), ids[0], block[0]))
         return self._join(side, parts, numbers)
 
-    def _columns(self, side: Side, dim: int) -> tuple[list[Lookup], list[Lookup]]:
-        """A side's single values and its sequences of one width, in the order of their columns."""
-        chosen = [x for x in self.inputs.lookups if x.side == side and x.dim == dim]
-        return [x for x in chosen if x.length is None], [x for x in chosen if x.length is not None]
+    def _blocks(self, side: Side, dim: int) -> list[list[Lookup]]:
+        """A side's lookups of one width, in the order of their columns: all single values, then each sequence."""
+        chosen = [x for x in self.inputs.ordered(dim) if x.side == side]
+        values = [x for x in chosen if x.length is None]
+        return ([values] if values else []) + [[x] for x in chosen if x.length is not None]
 
     def _join(self, side: Side, parts: list[Tensor], numbers: Tensor) -> Tensor:
         encode = self.user_numbers if side == "user" else self.item_numbers
@@ -97,5 +96,5 @@ def pool(rows: Tensor, ids: Tensor, lookup: Lookup) -> Tensor:
     A masked mean, not `nn.EmbeddingBag`: that one exports as a loop over the bags.
     """
     present = (ids != lookup.offset + MISSING_ROW).to(rows.dtype)
-    total = torch.bmm(present.unsqueeze(1), rows).squeeze(1)
+    total = (rows * present.unsqueeze(2)).sum(dim=1)  # several times faster than the same as a batched product
     return total / present.sum(dim=1, keepdim=True).clamp(min=1.0)

@@ -126,11 +126,11 @@ def _fit(z: Floats, y: Floats, w: Floats, parent: Floats) -> tuple[float, float]
     if not w.any():
         return 1.0, 0.0
     positives, total = float((w * y).sum()), float(w.sum())
-    free = np.array([0 < positives < total, True])
+    both = 0 < positives < total
     theta = np.zeros(2)
     cost = _cost(theta, z, y, w, parent)
     for _ in range(STEPS):
-        step = _step(theta, z, y, w, parent) * free
+        step = _step(theta, z, y, w, parent, both)
         for _ in range(40):
             candidate = theta - step
             new = _cost(candidate, z, y, w, parent)
@@ -152,11 +152,11 @@ def _cost(theta: Floats, z: Floats, y: Floats, w: Floats, parent: Floats) -> flo
     return float((PRIOR_PRECISION * theta**2).sum() / 2 - likelihood)
 
 
-def _step(theta: Floats, z: Floats, y: Floats, w: Floats, parent: Floats) -> Floats:
+def _step(theta: Floats, z: Floats, y: Floats, w: Floats, parent: Floats, both: bool) -> Floats:
     """The Newton step with the expected Hessian, which is never indefinite.
 
     With u the calibrated logit, q = sigmoid(u), p = P q: d cost / du = (p - y) (1 - q) / (1 - p), and its
-    expected square is p (1 - q)^2 / (1 - p).
+    expected square is p (1 - q)^2 / (1 - p). Without `both` classes the slope stays.
     """
     u = np.exp(theta[0]) * z + theta[1]
     log_p = parent + _log_sigmoid(u)
@@ -164,7 +164,7 @@ def _step(theta: Floats, z: Floats, y: Floats, w: Floats, parent: Floats) -> Flo
     p = np.exp(log_p)
     slope = w * (p - y) * odds
     curvature = w * p * odds * np.exp(_log_sigmoid(-u))
-    directions = np.stack([u - theta[1], np.ones_like(u)])  # du / d log slope, du / d intercept
+    directions = np.stack([(u - theta[1]) * both, np.ones_like(u)])  # du / d log slope, du / d intercept
     gradient = np.einsum("ib,b->i", directions, slope) + PRIOR_PRECISION * theta
     hessian = np.einsum("ib,jb,b->ij", directions, directions, curvature) + np.diag(PRIOR_PRECISION)
     return np.linalg.solve(hessian, gradient)

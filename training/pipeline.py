@@ -113,6 +113,7 @@ def prepare(run: Run) -> None:
     """Make the run reproducible, and quiet what is not its own."""
     torch.manual_seed(run.seed)
     torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a costly debugging aid
     torch.set_num_threads(run.training.threads or len(os.sched_getaffinity(0)))
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
 
