@@ -1,6 +1,6 @@
 """The bundle: a directory that holds a model and everything needed to trust it.
 
-Knows the manifest, digests and files. Does not know what is inside `model.onnx`.
+Knows digests and files. Does not know what is inside `model.onnx`.
 
     manifest.json   what the model takes and answers, and the SHA-256 and size of every other file
     model.onnx      raw strings and numbers in, probabilities out
@@ -13,132 +13,62 @@ Documented in docs/bundle-format.md.
 
 import errno
 import hashlib
-import json
 import os
 import secrets
 import shutil
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from contract.errors import BundleCorrupt, BundleExists, BundleMissing, TargetUnwritable
+from contract.manifest import (
+    CARD,
+    FORMAT_VERSION,
+    GOLDEN,
+    MANIFEST,
+    MODEL,
+    Calibration,
+    FeatureReference,
+    FileEntry,
+    Golden,
+    Input,
+    Manifest,
+    Metric,
+    Provenance,
+    Reference,
+    Rows,
+    ScoreReference,
+    parse_golden,
+    parse_manifest,
+    seal,
+)
 
-from contract.errors import BundleCorrupt, BundleExists, BundleMissing, BundleTooNew, TargetUnwritable
-from contract.features import Feature, Frozen, Side
-from contract.tasks import Output, Task
+__all__ = [
+    "CARD",
+    "FORMAT_VERSION",
+    "GOLDEN",
+    "MANIFEST",
+    "MODEL",
+    "Bundle",
+    "Calibration",
+    "FeatureReference",
+    "FileEntry",
+    "Golden",
+    "Input",
+    "Manifest",
+    "Metric",
+    "Provenance",
+    "Reference",
+    "Rows",
+    "ScoreReference",
+    "check_target",
+    "parse_manifest",
+    "publish_bundle",
+    "read_bundle",
+]
 
-FORMAT_VERSION = 1
-MANIFEST, MODEL, GOLDEN, CARD = "manifest.json", "model.onnx", "golden.json", "card.html"
 MAX_MANIFEST_BYTES = 16 * 2**20
-
-
-class Input(Frozen):
-    """One input of the graph. U users, N candidates, L steps of a sequence: all free at run time."""
-
-    name: str
-    dtype: Literal["string", "int64", "float32"]
-    side: Side
-    shape: tuple[Literal["users", "candidates", "length"], ...]
-
-
-class FileEntry(Frozen):
-    """What a file of the bundle must be, to the byte."""
-
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    size: int = Field(ge=0)
-
-
-class Calibration(Frozen):
-    """Platt scaling in the graph: P(task | given) = sigmoid(slope * logit + intercept)."""
-
-    task: str
-    slope: float
-    intercept: float
-
-
-class FeatureReference(Frozen):
-    """What the validation split looked like, for telling drift later."""
-
-    name: str
-    missing_rate: float
-    unknown_rate: float | None = Field(default=None, description="share of present values outside the vocabulary")
-    quantiles: tuple[float, ...] | None = Field(default=None, description="0 %, 10 %, ... 100 % of present numbers")
-    mean_length: float | None = Field(default=None, description="of a sequence, before it is cut to max_length")
-
-
-class ScoreReference(Frozen):
-    """Deciles of an output on the validation split."""
-
-    name: str
-    mean: float
-    quantiles: tuple[float, ...] = Field(description="0 %, 10 %, ... 100 %")
-
-
-class Reference(Frozen):
-    """Reference statistics of inputs and scores."""
-
-    rows: int
-    features: tuple[FeatureReference, ...] = ()
-    scores: tuple[ScoreReference, ...] = ()
-
-
-class Metric(Frozen):
-    """One figure with its 95 % bootstrap interval, on the test split."""
-
-    name: str
-    output: str
-    rows: str = Field(description="which rows: 'all', 'given' (where the task's condition held), 'truth'")
-    value: float
-    low: float
-    high: float
-
-
-class Provenance(Frozen):
-    """Where the model comes from. No clock: two runs of one seed give one digest."""
-
-    run: dict[str, Any]
-    seed: int
-    libraries: dict[str, str]
-    data_fingerprint: str
-    git_commit: str | None = None
-
-
-class Manifest(Frozen):
-    """The contract of one bundle."""
-
-    format_version: int
-    name: str
-    version: str
-    tasks: tuple[Task, ...]
-    features: tuple[Feature, ...]
-    inputs: tuple[Input, ...]
-    row_user: str = "row_user"
-    outputs: tuple[Output, ...]
-    architecture: str
-    parameters: int
-    calibration: tuple[Calibration, ...]
-    reference: Reference
-    metrics: tuple[Metric, ...] = ()
-    parity: float = Field(description="largest |onnx - torch| over the rows checked before publishing")
-    provenance: Provenance
-    files: dict[str, FileEntry] = Field(default_factory=dict)
-
-
-class Rows(Frozen):
-    """Raw rows as JSON holds them: a list per feature, one value per user or per candidate; `null` is missing."""
-
-    user: dict[str, list[Any]]
-    candidates: dict[str, list[Any]]
-    row_user: list[int] = Field(description="for each candidate, the index of its user")
-
-
-class Golden(Frozen):
-    """Rows and, for each output, the scores they must come out with."""
-
-    rows: Rows
-    scores: dict[str, list[float]]
-    tolerance: float = 1e-5
+OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
@@ -152,10 +82,7 @@ class Bundle:
     @property
     def golden(self) -> Golden:
         """The golden rows. Raises: BundleCorrupt."""
-        try:
-            return Golden.model_validate_json(self.files[GOLDEN])
-        except ValidationError as error:
-            raise BundleCorrupt(_first(error), place=GOLDEN, remedy="export the bundle again") from None
+        return parse_golden(self.files[GOLDEN])
 
 
 def read_bundle(directory: Path) -> Bundle:
@@ -163,54 +90,32 @@ def read_bundle(directory: Path) -> Bundle:
 
     Raises: BundleMissing, BundleCorrupt, BundleTooNew.
     """
-    if not (directory / MANIFEST).exists():
-        raise BundleMissing(
-            "no bundle here (no manifest.json)", place=str(directory), remedy="give the directory that `train` printed"
-        )
-    text = _read(directory / MANIFEST, MAX_MANIFEST_BYTES)
+    try:
+        folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise _missing(directory, f"no bundle here ({error.strerror})") from None
+    try:
+        return _read_bundle(directory, folder)
+    finally:
+        os.close(folder)
+
+
+def _read_bundle(directory: Path, folder: int) -> Bundle:
+    """`folder` is open: what is read belongs together, even if `directory` is renamed meanwhile."""
+    found = set(os.listdir(folder))
+    if MANIFEST not in found:
+        raise _missing(directory, "no bundle here (no manifest.json)")
+    text = _read(folder, directory / MANIFEST, MAX_MANIFEST_BYTES)
     manifest = parse_manifest(text, place=str(directory / MANIFEST))
-    expected = {MANIFEST, *manifest.files}
-    found = set(os.listdir(directory))
-    for name in sorted(found - expected):
+    for name in sorted(found - {MANIFEST, *manifest.files}):
         raise _corrupt(directory / name, "a file the manifest does not list")
     files: dict[str, bytes] = {}
     for name, entry in manifest.files.items():
-        if name not in found:
-            raise _corrupt(directory / name, "the file is absent")
-        content = _read(directory / name, entry.size)
+        content = _read(folder, directory / name, entry.size)
         if len(content) != entry.size or hashlib.sha256(content).hexdigest() != entry.sha256:
             raise _corrupt(directory / name, "size or SHA-256 differs from the manifest")
         files[name] = content
     return Bundle(manifest, hashlib.sha256(text).hexdigest(), files)
-
-
-def parse_manifest(text: bytes, *, place: str = MANIFEST) -> Manifest:
-    """Parse manifest.json, refusing formats and fields this version does not know.
-
-    Raises: BundleCorrupt, BundleTooNew.
-    """
-    try:
-        raw = json.loads(text)
-    except (ValueError, RecursionError):
-        raise BundleCorrupt("not JSON", place=place, remedy="export the bundle again") from None
-    version = raw.get("format_version") if isinstance(raw, dict) else None
-    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise BundleCorrupt("no format_version", place=place, remedy="export the bundle again")
-    if version > FORMAT_VERSION:
-        raise BundleTooNew(
-            f"bundle format {version}, this Fullfunnel reads up to {FORMAT_VERSION}",
-            place=place,
-            remedy="upgrade Fullfunnel, or export with the version that serves",
-        )
-    try:
-        manifest = Manifest.model_validate_json(text)
-    except ValidationError as error:
-        if any(item["type"] == "extra_forbidden" for item in error.errors()):
-            raise BundleTooNew(_first(error), place=place, remedy="upgrade Fullfunnel") from None
-        raise BundleCorrupt(_first(error), place=place, remedy="export the bundle again") from None
-    if set(manifest.files) != {MODEL, GOLDEN, CARD}:
-        raise BundleCorrupt("must list model.onnx, golden.json and card.html, and nothing else", place=place)
-    return manifest
 
 
 def check_target(directory: Path) -> None:
@@ -218,11 +123,11 @@ def check_target(directory: Path) -> None:
 
     Raises: BundleExists, TargetUnwritable.
     """
-    if directory.is_symlink() or (directory.exists() and (not directory.is_dir() or any(directory.iterdir()))):
-        raise _exists(directory)
     try:
+        if directory.is_symlink() or (directory.exists() and (not directory.is_dir() or any(directory.iterdir()))):
+            raise _exists(directory)
         directory.parent.mkdir(parents=True, exist_ok=True)
-        probe = directory.parent / f".{directory.name}.{secrets.token_hex(4)}"
+        probe = _beside(directory)
         probe.mkdir()
         probe.rmdir()
     except OSError as error:
@@ -232,18 +137,17 @@ def check_target(directory: Path) -> None:
 def publish_bundle(directory: Path, manifest: Manifest, files: dict[str, bytes]) -> Bundle:
     """Write a bundle so that it appears at `directory` whole or not at all.
 
-    `manifest.files` is filled in here. An existing bundle is never overwritten.
-    Raises: BundleExists, TargetUnwritable.
+    `manifest.files` and `manifest.checksum` are filled in here. An existing bundle is never overwritten.
+    Raises: BundleExists, TargetUnwritable, BundleCorrupt (not the files a bundle has).
     """
     check_target(directory)
     entries = {
         name: FileEntry(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
         for name, content in sorted(files.items())
     }
-    manifest = manifest.model_copy(update={"files": entries})
-    text = manifest.model_dump_json(indent=1).encode()
-    parse_manifest(text)
-    staging = directory.parent / f".{directory.name}.{secrets.token_hex(4)}"
+    text = seal(manifest.model_copy(update={"files": entries}))
+    manifest = parse_manifest(text)
+    staging = _beside(directory)
     try:
         staging.mkdir()
         for name, content in {**files, MANIFEST: text}.items():
@@ -263,16 +167,25 @@ def publish_bundle(directory: Path, manifest: Manifest, files: dict[str, bytes])
     return Bundle(manifest, hashlib.sha256(text).hexdigest(), files)
 
 
-def _read(path: Path, limit: int) -> bytes:
-    """Read a regular file of at most `limit` bytes (one byte more is returned if there is more)."""
+def _read(folder: int, path: Path, limit: int) -> bytes:
+    """Read a plain file of at most `limit` bytes."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(path.name, "rb", opener=lambda name, _: os.open(name, OPEN, dir_fd=folder)) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise _corrupt(path, "not a plain file")
+            if status.st_size > limit:
+                raise _corrupt(path, f"{status.st_size} bytes, where at most {limit} are expected")
+            return file.read(status.st_size + 1)
+    except FileNotFoundError:
+        raise _corrupt(path, "the file is absent") from None
     except OSError as error:
-        raise _corrupt(path, f"cannot be read as a plain file ({errno.errorcode.get(error.errno or 0)})") from None
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise _corrupt(path, "not a plain file")
-        return file.read(limit + 1)
+        raise _corrupt(path, f"cannot be read as a plain file ({error.strerror})") from None
+
+
+def _beside(directory: Path) -> Path:
+    """A new hidden name in the same folder, so that a rename is atomic."""
+    return directory.parent / f".{directory.name}.{secrets.token_hex(4)}"
 
 
 def _sync_directory(path: Path) -> None:
@@ -281,6 +194,10 @@ def _sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _missing(directory: Path, fact: str) -> BundleMissing:
+    return BundleMissing(fact, place=str(directory), remedy="give the directory that `train` printed")
 
 
 def _corrupt(path: Path, fact: str) -> BundleCorrupt:
@@ -299,8 +216,3 @@ def _unwritable(directory: Path, error: OSError) -> TargetUnwritable:
     return TargetUnwritable(
         f"cannot be written ({error.strerror})", place=str(directory), remedy="choose another --output or its rights"
     )
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors()[0]
-    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"

@@ -34,9 +34,9 @@ class FullfunnelError(Exception):
     "log.parquet, column 'click', row 7: label is 2, not 0 or 1. Remedy: clean it."
     """
 
-    def __init__(self, fact: str, *, place: str = "", remedy: str = "") -> None:
+    def __init__(self, fact: str, place: str = "", remedy: str = "") -> None:
         self.fact, self.place, self.remedy = fact, place, remedy
-        super().__init__(fact, place, remedy)
+        super().__init__(fact, place, remedy)  # what a copy in another process is made from
 
     def __str__(self) -> str:
         text = f"{self.place}: {self.fact}." if self.place else f"{self.fact}."
@@ -185,6 +185,7 @@ class SeveralInvalid(RequestInvalid):
     def __init__(self, errors: Sequence[RequestInvalid]) -> None:
         self.errors = tuple(errors)
         super().__init__(f"{len(self.errors)} things are wrong with the request")
+        self.args = (self.errors,)
 
     def __str__(self) -> str:
         return "\n".join([f"{self.fact}:", *(f"  {error}" for error in self.errors)])

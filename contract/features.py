@@ -62,6 +62,9 @@ class Categorical(Embedded):
     @model_validator(mode="after")
     def _default_is_declared(self) -> Self:
         _check_default(self)
+        dtype = "string" if isinstance(self.default, str) else "int64"
+        if self.default is not None and self.dtype not in (None, dtype):
+            raise ValueError(f"`default = {self.default!r}` is no {self.dtype}")
         return self
 
 
@@ -143,6 +146,12 @@ def _check_share(feature: Categorical | Sequence, other: Feature | None) -> None
             f"dim {feature.dim} differs from dim {other.dim} of {other.name!r}, whose table it shares",
             place=_place(feature),
             remedy="give both the same dim",
+        )
+    if feature.dtype and other.dtype and feature.dtype != other.dtype:
+        raise RunInvalid(
+            f"dtype {feature.dtype} differs from dtype {other.dtype} of {other.name!r}, whose table it shares",
+            place=_place(feature),
+            remedy="give both the same dtype",
         )
 
 

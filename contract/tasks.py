@@ -38,7 +38,7 @@ CLICK_AND_CONVERSION = (
 
 
 def check_tasks(tasks: tuple[Task, ...]) -> None:
-    """Check that names are unique and `given` names an earlier task.
+    """Check that names are unique, `given` names an earlier task, and no two outputs get one name.
 
     Raises: RunInvalid.
     """
@@ -55,6 +55,12 @@ def check_tasks(tasks: tuple[Task, ...]) -> None:
                 remedy="declare the tasks in the order of the funnel",
             )
         seen.add(task.name)
+    names = [output.name for output in outputs(tasks)]
+    for output in outputs(tasks):
+        if names.count(output.name) > 1:
+            raise RunInvalid(
+                f"two outputs would be called {output.name!r}", place=f"task {output.task!r}", remedy="rename the task"
+            )
 
 
 def ancestry(tasks: tuple[Task, ...]) -> tuple[tuple[int, ...], ...]:
