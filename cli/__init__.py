@@ -1,1 +1,4 @@
-"""TODO"""
+"""The `fullfunnel` command: one thin module per verb, imported only when it is called.
+
+Knows every room of the project. Nothing knows it.
+"""

@@ -80,9 +80,9 @@ class LocatedError(BaseModel):
     """One thing that is wrong, and where."""
 
     type: str
-    place: str = Field(description="The path inside the request, e.g. candidates.price[3].")
     detail: str
-    remedy: str
+    place: str | None = Field(default=None, description="The path inside the request, e.g. candidates.price[3].")
+    remedy: str | None = None
 
 
 class Problem(BaseModel):

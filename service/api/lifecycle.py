@@ -4,6 +4,7 @@ Knows states and counts. Does not know HTTP, nor how a scorer is loaded: it is g
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from contextlib import contextmanager
 from contract.errors import NotReady, Overloaded
 from service.api.settings import Settings
 from service.scoring.scorer import Scorer
+
+log = logging.getLogger("fullfunnel")
 
 
 class Lifecycle:
@@ -29,9 +32,15 @@ class Lifecycle:
     async def start(self) -> None:
         """Load, verify and warm the bundle, off the event loop. What goes wrong is kept as `failure`."""
         try:
-            self._scorer = await asyncio.get_running_loop().run_in_executor(self.threads, self._load)
+            scorer = await asyncio.get_running_loop().run_in_executor(self.threads, self._load)
         except Exception as error:
             self.failure = error
+            return
+        self._scorer = scorer
+        manifest = scorer.manifest
+        log.info(
+            "ready: %s %s, digest %s, on %s", manifest.name, manifest.version, scorer.digest, scorer.session.provider
+        )
 
     @property
     def scorer(self) -> Scorer:

@@ -99,12 +99,8 @@ def problem(
 
 
 def _located(error: FullfunnelError) -> dict[str, str]:
-    return {
-        "type": _type(kind_of_error(error)),
-        "place": _cut(error.place),
-        "detail": _cut(error.fact),
-        "remedy": _cut(error.remedy),
-    }
+    found = {"type": _type(kind_of_error(error)), "place": error.place, "detail": error.fact, "remedy": error.remedy}
+    return {name: _cut(text) for name, text in found.items() if text}
 
 
 def _type(kind: Kind) -> str:

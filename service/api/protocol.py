@@ -62,13 +62,12 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header line."""
         super().on_header(name, value)
-        size = len(self.url) + sum(len(key) + len(text) for key, text in self.headers)
-        if len(self.headers) > self.limits.max_headers or size > self.limits.max_head_bytes:
+        if len(self.headers) > self.limits.max_headers:
             self._refuse(kind_of_status(431))
 
     def on_headers_complete(self) -> None:
         """The head is there; the application starts."""
-        if len(self.url) > self.limits.max_head_bytes:
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > self.limits.max_head_bytes:
             self._refuse(kind_of_status(431))
         self._receiving = BODY
         super().on_headers_complete()

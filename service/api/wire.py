@@ -142,8 +142,8 @@ class Wire:
 
     def _transposed(self, rows: list[Any]) -> dict[str, list[Any]]:
         """A list of objects as columns. Of names no feature has, only so many are kept as errors are reported."""
-        for index, row in enumerate(rows):
-            _object(row, f"candidates[{index}]")
+        for index in (index for index, row in enumerate(rows) if type(row) is not dict):
+            _object(rows[index], f"candidates[{index}]")
         names = dict.fromkeys(chain.from_iterable(rows))
         known = [name for name in names if name in self.item_features]
         unknown = [name for name in names if name not in self.item_features][:MAX_ERRORS]

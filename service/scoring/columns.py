@@ -77,7 +77,7 @@ class Columns:
         reads = self._readers[feature.name]
         refuse = not isinstance(feature, Sequence) and feature.missing == "refuse"
         if column is None:
-            if refuse:
+            if refuse and rows:
                 raise FeatureMissing("must be given", place=place(feature.name), remedy="send a value for each row")
             return np.full(rows, reads.missing, dtype=reads.dtype)
         try:
@@ -103,14 +103,9 @@ class Columns:
         for name in names[1:]:
             _check_parallel(steps[name], lengths, name, main.name, place)
         flat = {name: self._members(name, steps[name], lengths, place) for name in names}
-        row = np.repeat(np.arange(rows), lengths)
         present = ~self._readers[main.name].is_missing(flat[main.name])
-        row = row[present]
-        kept = np.bincount(row, minlength=rows)
-        starts = np.cumsum(kept) - kept
-        column = np.arange(len(row)) - starts[row] - np.maximum(kept - main.max_length, 0)[row]
-        recent = column >= 0
-        width = max(1, min(main.max_length, int(kept.max(initial=0))))
+        source, row, column = _layout(present, lengths, main.max_length)
+        width = int(column.max(initial=0)) + 1
         if rows * width > self._max_cells:
             raise TooManyCandidates(
                 f"{rows} rows of up to {width} steps are more than {self._max_cells} values",
@@ -121,7 +116,7 @@ class Columns:
         for name in names:
             reads = self._readers[name]
             padded[name] = np.full((rows, width), reads.missing, dtype=reads.dtype)
-            padded[name][row[recent], column[recent]] = flat[name][present][recent]
+            padded[name][row, column] = flat[name][source]
         return padded
 
     def _members(self, name: str, steps: list[Any], lengths: NDArray[np.int64], place: Place) -> Array:
@@ -178,8 +173,9 @@ def shown(name: str) -> str:
 
 def raise_all(faults: list[RequestInvalid]) -> None:
     """Raise what there is: nothing, the one fault, or SeveralInvalid."""
-    if faults:
-        raise faults[0] if len(faults) == 1 else SeveralInvalid(faults)
+    each = [one for fault in faults for one in (fault.errors if isinstance(fault, SeveralInvalid) else (fault,))]
+    if each:
+        raise each[0] if len(each) == 1 else SeveralInvalid(each)
 
 
 def _steps(column: Any, rows: int, name: str, place: Place) -> list[Any]:
@@ -193,6 +189,22 @@ def _steps(column: Any, rows: int, name: str, place: Place) -> list[Any]:
         if value is not None and not isinstance(value, list | tuple | np.ndarray):
             raise ValueInvalid("must be a list", place=place(name, index))
     return [() if value is None else value for value in column]
+
+
+def _layout(
+    present: NDArray[np.bool_], lengths: NDArray[np.int64], max_length: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Which steps of all rows are kept, and the row and column each goes to: the last `max_length` present ones."""
+    source = np.flatnonzero(present)
+    if len(lengths) == 1:
+        source = source[-max_length:]
+        return source, np.zeros_like(source), np.arange(len(source))
+    row = np.repeat(np.arange(len(lengths)), lengths)[source]
+    found = np.bincount(row, minlength=len(lengths))
+    before = np.cumsum(found) - found + np.maximum(found - max_length, 0)
+    column = np.arange(len(source)) - before[row]
+    kept = column >= 0
+    return source[kept], row[kept], column[kept]
 
 
 def _check_parallel(steps: list[Any], lengths: NDArray[np.int64], name: str, main: str, place: Place) -> None:
