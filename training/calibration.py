@@ -43,9 +43,12 @@ def calibrate(
     `logits` [B, T] of P(task | given), `labels` [B, T] in {0, 1}, `weight` [B]. `independent` fits each task on
     the rows where its condition held. `entire_space` fits a conditional task on all rows, so that the product
     along `given`, with the ancestors as already calibrated, has the greatest likelihood for the joint label: it
-    is pCTCVR of all traffic that comes out right. `shift` (see `downsampling_shift`) is added to the first
-    task's logits before the fit and returned inside its intercept. A task whose rows are all of one class keeps
-    slope 1. Raises: ScoreInvalid for a logit that is not finite.
+    looks at pCTCVR of all traffic. The two agree if the ancestors' scores leave out nothing that drives the task;
+    if they do, one holds to the given rows and the other leans towards the product.
+
+    `shift` (see `downsampling_shift`) is added to the first task's logits before the fit and returned inside its
+    intercept. A task whose rows are all of one class keeps slope 1. Raises: ScoreInvalid for a logit that is not
+    finite.
     """
     z, y = np.array(logits, dtype=np.float64), np.asarray(labels, dtype=np.float64)
     w = np.ones(len(z)) if weight is None else np.asarray(weight, dtype=np.float64)
@@ -146,8 +149,7 @@ def _fit(z: Floats, y: Floats, w: Floats, parent: Floats) -> tuple[float, float]
 
 
 def _cost(theta: Floats, z: Floats, y: Floats, w: Floats, parent: Floats) -> float:
-    with np.errstate(over="ignore", invalid="ignore"):  # a step too long is NaN or large, and halved
-        log_p = parent + _log_sigmoid(np.exp(theta[0]) * z + theta[1])
+    log_p = parent + _log_sigmoid(np.exp(theta[0]) * z + theta[1])
     likelihood = (w * (y * log_p + (1 - y) * _log1mexp(log_p))).sum()
     return float((PRIOR_PRECISION * theta**2).sum() / 2 - likelihood)
 
@@ -167,7 +169,9 @@ def _step(theta: Floats, z: Floats, y: Floats, w: Floats, parent: Floats, both: 
     directions = np.stack([(u - theta[1]) * both, np.ones_like(u)])  # du / d log slope, du / d intercept
     gradient = np.einsum("ib,b->i", directions, slope) + PRIOR_PRECISION * theta
     hessian = np.einsum("ib,jb,b->ij", directions, directions, curvature) + np.diag(PRIOR_PRECISION)
-    return np.linalg.solve(hessian, gradient)
+    step = np.linalg.solve(hessian, gradient)
+    step *= min(1.0, 2.0 / max(abs(step[0]), 1e-9))  # slope by at most e^2 at once, so that exp never overflows
+    return step
 
 
 def _log_sigmoid(u: Floats) -> Floats:

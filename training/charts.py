@@ -44,8 +44,11 @@ class Axis:
                 if 2 <= len(ticks) <= at_most:
                     return ticks
         size = 10.0 ** floor(log10((self.high - self.low) / at_most))
-        step = next(m * size for m in (1, 2, 5, 10, 20) if (self.high - self.low) / (m * size) <= at_most - 1)
-        return [k * step for k in range(ceil(self.low / step - 1e-9), floor(self.high / step + 1e-9) + 1)]
+        for step in (multiple * size for multiple in (1, 2, 5, 10, 20)):
+            first, last = ceil(self.low / step - 1e-9), floor(self.high / step + 1e-9)
+            if last - first < at_most:
+                break
+        return [k * step for k in range(first, last + 1)]
 
 
 def percent(share: float, digits: int = 3) -> str:
