@@ -176,7 +176,7 @@ def _read(folder: int, path: Path, limit: int) -> bytes:
                 raise _corrupt(path, "not a plain file")
             if status.st_size > limit:
                 raise _corrupt(path, f"{status.st_size} bytes, where at most {limit} are expected")
-            return file.read(status.st_size + 1)
+            return file.read(status.st_size)
     except FileNotFoundError:
         raise _corrupt(path, "the file is absent") from None
     except OSError as error:
