@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from contract.errors import ColumnTypeInvalid, DataInvalid, LabelInvalid, LabelWithoutParent, MixedTypes
-from contract.features import STRING_MISSING, Dtype
+from contract.features import INT64_MISSING, STRING_MISSING, Dtype
 from contract.tasks import Task
 
 ABSENT = -1
@@ -70,10 +70,11 @@ def codes_of(column: pa.Array, dtype: Dtype | None, place: str) -> Coded:
                 remedy='make the feature numeric, or declare `dtype = "string"` and store strings',
             ) from None
     codes: NDArray[np.int32] = pc.fill_null(encoded.indices.cast(pa.int32()), ABSENT).to_numpy(zero_copy_only=False)
-    if dtype == "string":
-        empty = pc.index(dictionary, pa.scalar(STRING_MISSING, dictionary.type)).as_py()
-        if empty >= 0:
-            codes = np.where(codes == empty, np.int32(ABSENT), codes)
+    if dtype is not None:
+        missing = STRING_MISSING if dtype == "string" else INT64_MISSING
+        index = pc.index(dictionary, pa.scalar(missing, dictionary.type)).as_py()
+        if index >= 0:
+            codes = np.where(codes == index, np.int32(ABSENT), codes)
     return codes, dictionary
 
 

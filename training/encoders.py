@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from contract.errors import UselessFeature, ValueMissing
 from contract.features import (
     FIRST_ROW,
-    INT64_MISSING,
     MISSING_ROW,
     UNKNOWN_ROW,
     Categorical,
@@ -103,26 +102,21 @@ def _fit_table(
     values, maps = unify(columns)
     counts = [_count(codes, local, split, len(values)) for codes, local in zip(columns, maps, strict=True)]
     dtype = staged.dtypes[feature.name]
-    missing_value = np.zeros(len(values), np.bool_)
-    if dtype == "int64":
-        missing_value = values.to_numpy(zero_copy_only=False) == INT64_MISSING
     if feature.buckets:
         table = Table(offset, FIRST_ROW + feature.buckets, dtype, None)
         row_of_value = table.hash_rows(values)
     else:
         total = np.sum(counts, axis=0)[:-1]
         order = np.argsort(-total, kind="stable")
-        order = order[(total[order] >= feature.min_count) & ~missing_value[order]]
+        order = order[total[order] >= feature.min_count]
         table = Table(offset, FIRST_ROW + len(order), dtype, values.take(pa.array(order)))
         row_of_value = np.full(len(values), UNKNOWN_ROW, np.int64)
         row_of_value[order] = FIRST_ROW + np.arange(len(order))
-    row_of_value[missing_value] = MISSING_ROW
     rows_of = {}
     for member, local, count in zip(sharing, maps, counts, strict=True):
         own = np.append(row_of_value, default_row(member, table))
         if isinstance(member, Categorical) and member.unknown == "missing":
             own[own == UNKNOWN_ROW] = own[-1]
-        own[:-1][missing_value] = own[-1]
         _check_use(member, own, count, staged.codes[member.name], split)
         rows_of[member.name] = [(offset + own[to_value]).astype(np.int32) for to_value in local]
     return table, rows_of

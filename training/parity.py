@@ -3,8 +3,9 @@
 Knows onnxruntime and the trained network. Does not know how the bundle is laid out.
 """
 
+import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from contract.features import (
     owner,
 )
 from contract.features import Sequence as SequenceFeature
+from training.columns import ABSENT, codes_of, floats_of
 from training.encoders import Fitted, default_row
 from training.export import ROW_USER, Served, graph_inputs
 from training.tensors import Tensors
@@ -62,7 +64,9 @@ class Check:
         Raises: ParityBroken.
         """
         rows = {"user": users, "item": items}
-        feed = {entry.name: as_input([raw[entry.name][i] for i in rows[entry.side]], entry) for entry in self.inputs}
+        chosen = {entry.name: [raw[entry.name][i] for i in rows[entry.side]] for entry in self.inputs}
+        shaped = kept_steps(chosen, self.fitted.features)
+        feed = {entry.name: as_input(shaped[entry.name], entry) for entry in self.inputs}
         tensors = [torch.from_numpy(encoded[f.name][rows[f.side]]) for f in self.fitted.features]
         with torch.no_grad():
             expected = [answer.numpy() for answer in self.served(*tensors, torch.from_numpy(row_user))]
@@ -90,7 +94,7 @@ def check_parity(check: Check, held_out: pa.Table, tensors: Tensors, seed: int) 
     for users, candidates in SIZES:
         chosen = random.integers(len(every), size=users), random.integers(len(every), size=candidates)
         check.compare(raw, encoded, *chosen, random.integers(users, size=candidates))
-    edge = edges(raw, features, random)
+    edge = kept_steps(edges(raw, features, random), features)
     edge_rows = np.arange(EDGE_ROWS)
     check.compare(edge, {f.name: encode_values(edge[f.name], f, check.fitted) for f in features}, *[edge_rows] * 3)
     golden = every[:: max(1, len(every) // GOLDEN_ROWS)][:GOLDEN_ROWS]
@@ -130,18 +134,36 @@ def columns_of(fitted: Fitted, tensors: Tensors) -> Encoded:
 
 
 def plain_values(column: pa.ChunkedArray, feature: Feature) -> list[Any]:
-    """Raw values as a request would hold them; None is missing."""
-    values = column.to_pylist()
+    """Raw values as a request would hold them, of the type that the bundle takes; None is missing."""
+    values = column.combine_chunks()
+    if isinstance(values, pa.ChunkedArray):
+        values = pa.concat_arrays(values.chunks)
     if isinstance(feature, Numeric):
-        return [None if x is None or x != x else float(np.float32(x)) for x in values]
-    cast = str if feature.dtype == "string" else int
+        return [None if x != x else x for x in floats_of(values, feature.name).tolist()]
     if isinstance(feature, Categorical):
-        return [None if x is None or x != x else _lower(cast(x)) if isinstance(x, bool) else cast(x) for x in values]
-    return [[None if x is None else cast(x) for x in value or ()] for value in values]
+        return _plain(values, feature)
+    lengths = pc.fill_null(pc.list_value_length(values), 0).to_pylist()
+    steps = iter(_plain(values.flatten(), feature))
+    return [list(itertools.islice(steps, length)) for length in lengths]
 
 
-def _lower(value: str | int) -> str | int:
-    return value.lower() if isinstance(value, str) else value
+def _plain(values: pa.Array, feature: Categorical | SequenceFeature) -> list[Any]:
+    codes, dictionary = codes_of(values, feature.dtype, feature.name)
+    plain: list[Any] = dictionary.take(pa.array(codes, mask=codes == ABSENT)).to_pylist()
+    return plain
+
+
+def kept_steps(raw: Raw, features: Sequence[Feature]) -> Raw:
+    """As a sequence reaches the graph: steps without a value dropped from it and from those that run along it,
+    and the last `max_length` of the others kept. The rest stays as it is.
+    """
+    shaped = dict(raw)
+    for feature in features:
+        if isinstance(feature, SequenceFeature):
+            rows = zip(raw[feature.name], raw[feature.along or feature.name], strict=True)
+            present = [[x for x, step in zip(own, main, strict=True) if step is not None] for own, main in rows]
+            shaped[feature.name] = [steps[-feature.max_length :] for steps in present]
+    return shaped
 
 
 def as_input(values: list[Any], entry: Input) -> NDArray[Any]:
@@ -152,25 +174,26 @@ def as_input(values: list[Any], entry: Input) -> NDArray[Any]:
     kind = object if entry.dtype == "string" else np.int64
     if "length" not in entry.shape:
         return np.array([missing if x is None else x for x in values], kind)
-    kept = [[x for x in value if x is not None and x != missing] for value in values]
-    padded = np.full((len(kept), max(map(len, kept), default=1) or 1), missing, kind)
-    for i, value in enumerate(kept):
-        padded[i, : len(value)] = value
+    padded = np.full((len(values), max(map(len, values), default=1) or 1), missing, kind)
+    for i, steps in enumerate(values):
+        padded[i, : len(steps)] = [missing if x is None else x for x in steps]
     return padded
 
 
 def edges(raw: Raw, features: tuple[Feature, ...], random: np.random.Generator) -> Raw:
     """Rows in which a third of the values are missing or never seen, and sequences are empty or full."""
+    count = len(next(iter(raw.values())))
+    drawn: dict[str, tuple[Index, Index]] = {}  # what runs in parallel is drawn together
     rows: dict[str, list[Any]] = {}
     for feature in features:
-        column = [raw[feature.name][i] for i in random.integers(len(raw[feature.name]), size=EDGE_ROWS)]
-        for i, kind in enumerate(random.integers(6, size=EDGE_ROWS)):
+        group = (isinstance(feature, SequenceFeature) and feature.along) or feature.name
+        if group not in drawn:
+            drawn[group] = random.integers(count, size=EDGE_ROWS), random.integers(6, size=EDGE_ROWS)
+        column = [raw[feature.name][i] for i in drawn[group][0]]
+        for i, kind in enumerate(drawn[group][1]):
             if isinstance(feature, SequenceFeature):
-                known = [x for x in column[i] if x is not None]
-                full = [*known, NEVER_SEEN[feature.dtype or ""]] * feature.max_length
-                column[i] = (
-                    [] if kind == 0 else full[: feature.max_length] if kind == 1 else known[-feature.max_length :]
-                )
+                full = [*column[i], NEVER_SEEN[feature.dtype or ""]] * feature.max_length
+                column[i] = [] if kind == 0 else full if kind == 1 else column[i]
             elif kind == 0:
                 column[i] = None
             elif kind == 1:
