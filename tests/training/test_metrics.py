@@ -270,3 +270,13 @@ def test_interval_of_ece_holds_its_value() -> None:
     label, score, _ = rows(19, 4000)
     found = bootstrap(label, score)["ece"]
     assert 0 <= found.low < found.value < found.high
+
+
+def test_interval_of_gauc_holds_its_value_also_when_groups_differ_in_size() -> None:
+    label, score, _ = rows(20, 3000, decimals=1)
+    group = np.repeat(np.arange(40), np.r_[np.full(20, 10), np.full(20, 140)])
+    found = bootstrap(label, score, group=group)["gauc"]
+    assert found.low < found.value < found.high
+    assert found.high - found.low < 0.2
+    weighted = bootstrap(label, score, weight=np.full(3000, 5.0), group=group)["gauc"]
+    assert (weighted.low, weighted.high) == pytest.approx((found.low, found.high))
