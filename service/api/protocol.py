@@ -6,6 +6,7 @@ beside the application. Knows uvicorn's httptools protocol. Does not know routes
 """
 
 import asyncio
+import re
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -16,6 +17,7 @@ from service.api.problems import MEDIA_TYPE, Kind, document, kind_of_error, kind
 from service.api.settings import Limits
 
 IDLE, HEAD, BODY = "idle", "head", "body"
+UPGRADE = re.compile(rb"(?<=\n)upgrade(?=:)", re.IGNORECASE)
 
 
 class Refused(Exception):
@@ -47,6 +49,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Some bytes of a request."""
         self._expect()
+        if self._receiving != BODY:
+            data = without_upgrade(data)
         super().data_received(data)
         if self._receiving == HEAD and not self.transport.is_closing():
             self._head_bytes += len(data)
@@ -69,6 +73,8 @@ class GuardedProtocol(HttpToolsProtocol):
         """The head is there; the application starts."""
         if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > self.limits.max_head_bytes:
             self._refuse(kind_of_status(431))
+        if self.parser.should_upgrade():  # CONNECT, or an upgrade header that came in two pieces
+            self._refuse(kind_of_status(400))
         self._receiving = BODY
         super().on_headers_complete()
 
@@ -131,6 +137,19 @@ class GuardedProtocol(HttpToolsProtocol):
         ]
         self.transport.write(b"".join([*head, content]))
         self.transport.close()
+
+
+def without_upgrade(data: bytes) -> bytes:
+    """The same head with its upgrade header disarmed, by a name of the same length.
+
+    A server may ignore an upgrade (RFC 9110, 7.8), and Java's HTTP client offers one with every first request; but
+    httptools takes what follows such a head for another protocol, and drops the body.
+    """
+    end = data.find(b"\r\n\r\n")
+    end = len(data) if end < 0 else end
+    if UPGRADE.search(data, 0, end) is None:
+        return data
+    return UPGRADE.sub(b"ignored", data[:end]) + data[end:]
 
 
 def guarded_by(limits: Limits) -> type[GuardedProtocol]:

@@ -38,11 +38,11 @@ async def body_of(request: Request, limits: Limits, lifecycle: Lifecycle) -> Asy
         async for piece in request.stream():
             if held + len(piece) > limits.max_body_bytes:
                 raise _too_large(limits)
+            if len(pieces) == limits.max_body_chunks and piece:  # Starlette ends every stream with an empty piece
+                raise BodyTooLarge(f"more than {limits.max_body_chunks} pieces", remedy="send larger pieces")
             lifecycle.hold(len(piece))
             held += len(piece)
             pieces.append(piece)
-            if len(pieces) > limits.max_body_chunks:
-                raise BodyTooLarge(f"more than {limits.max_body_chunks} pieces", remedy="send larger pieces")
         yield b"".join(pieces)
     finally:
         lifecycle.release(held)
