@@ -182,6 +182,8 @@ def parse_run(document: dict[str, Any], *, place: str = "run") -> Run:
         return Run.model_validate(document)
     except ValidationError as error:
         raise _explained(error, document, place) from None
+    except RunInvalid as error:  # of the contract, which knows no file
+        raise RunInvalid(error.fact, place=f"{place}, {error.place}", remedy=error.remedy) from None
 
 
 def expand(path: str) -> str:
@@ -211,18 +213,14 @@ def _override(document: dict[str, Any], override: str) -> None:
     table[last] = value
 
 
-def _explained(error: ValidationError, document: Any, place: str, root: type[Frozen] = Run) -> RunInvalid:
+def _explained(error: ValidationError, document: Any, place: str) -> RunInvalid:
     first = next((e for e in error.errors() if e["type"] == "extra_forbidden"), error.errors()[0])
     location = [part for part in first["loc"] if part not in KINDS]
     where = f"{place}, {_path(location, document)}" if location else place
     if first["type"] == "extra_forbidden":
-        nearest = _nearest(str(location[-1]), _table(first["loc"][:-1], root).model_fields)
+        nearest = _nearest(str(location[-1]), _table(first["loc"][:-1], document).model_fields)
         return UnknownKey(f"no such key{nearest}", place=where, remedy="correct or remove it")
     cause = first.get("ctx", {}).get("error")
-    if isinstance(cause, ValidationError):  # of [model], whose keys depend on the architecture
-        return _explained(cause, document["model"], where, _options(document["model"]["architecture"]))
-    if isinstance(cause, RunInvalid):
-        return RunInvalid(cause.fact, place=f"{place}, {cause.place}", remedy=cause.remedy)
     return RunInvalid(
         str(cause) if cause else first["msg"], place=where, remedy="docs/run-file.md says what may stand there"
     )
@@ -256,10 +254,12 @@ TABLES: dict[Any, type[Frozen]] = {
 }
 
 
-def _table(location: Sequence[Any], root: type[Frozen]) -> type[Frozen]:
-    """The model of the table at `location`."""
+def _table(location: Sequence[Any], document: Any) -> type[Frozen]:
+    """The model of the table at `location`; that of [model] depends on the architecture."""
+    if location and location[0] == "model":
+        return _options(document["model"]["architecture"])
     known = {**TABLES, **KINDS}
-    return next((known[part] for part in reversed(location) if part in known), root)
+    return next((known[part] for part in reversed(location) if part in known), Run)
 
 
 def _options(architecture: str) -> type[Options]:

@@ -6,7 +6,9 @@ Knows pyarrow. Does not know features, tasks or splits.
 import difflib
 import glob
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +17,13 @@ import pyarrow.csv
 import pyarrow.dataset
 import pyarrow.fs
 
-from contract.errors import ColumnMissing, ColumnTypeInvalid, DataInvalid, MixedTypes, SourceMissing
+from contract.errors import ColumnMissing, DataInvalid, MixedTypes, SourceMissing
 from training.run import expand
 
 BATCH_ROWS = 2**17
 ENDINGS = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".arrow": "arrow", ".feather": "arrow"}
 FINGERPRINT_BYTES = 2**20
+NOTHING = {"null", "lists of null"}  # the type of a column without any value
 
 
 @dataclass(frozen=True)
@@ -31,44 +34,43 @@ class Source:
     dataset: pyarrow.dataset.Dataset
 
     def check_columns(self, columns: Sequence[str]) -> None:
-        """Raises: ColumnMissing, ColumnTypeInvalid (two columns of one name)."""
-        names = self.dataset.schema.names
+        """Every file must have the columns, with types that may stand for one another.
+
+        Raises: ColumnMissing, MixedTypes, DataInvalid.
+        """
+        schema = self.dataset.schema
         for column in columns:
-            if column not in names:
-                close = difflib.get_close_matches(column, names, n=1)
-                raise ColumnMissing(
-                    f"no column {column!r}" + (f" (did you mean {close[0]!r}?)" if close else ""),
-                    place=self.path,
-                    remedy=f"the columns are {', '.join(map(repr, names[:20]))}{', ...' if len(names) > 20 else ''}",
-                )
-            if names.count(column) > 1:
-                raise ColumnTypeInvalid(f"two columns named {column!r}", place=self.path, remedy="rename one")
+            _check_column(schema.names, column, self.path)
+        if len(self.dataset.files) == 1:
+            return
+        for fragment in self.dataset.get_fragments():
+            with _reported(self.path):
+                own = fragment.physical_schema
+            for column in columns:
+                _check_column(own.names, column, fragment.path)
+                kind, expected = _kind(own.field(column).type), _kind(schema.field(column).type)
+                if kind != expected and not {kind, expected} & NOTHING:
+                    raise MixedTypes(
+                        f"holds {kind} where the first file holds {expected}",
+                        place=f"{fragment.path}, column {column!r}",
+                        remedy='store one type in all files; in CSV, declare the feature `dtype = "string"`',
+                    )
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Record batches of some columns, in the files' order, of at most BATCH_ROWS rows.
 
         Raises: MixedTypes, DataInvalid.
         """
-        try:
+        with _reported(self.path, self.dataset.schema.names):
             yield from self.dataset.to_batches(
                 columns=list(dict.fromkeys(columns)), batch_size=BATCH_ROWS, batch_readahead=4, fragment_readahead=2
             )
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
-            text = str(error).split("\n")[0]
-            if "onversion" in text or "cast" in text:
-                raise MixedTypes(
-                    text, place=self.path, remedy='clean the column, or declare the feature `dtype = "string"`'
-                ) from None
-            raise DataInvalid(text, place=self.path, remedy="check that the file is whole") from None
-        except OSError as error:
-            raise DataInvalid(
-                str(error).split("\n")[0], place=self.path, remedy="check that the file is whole"
-            ) from None
 
     def count(self) -> int:
-        """Number of rows."""
+        """Number of rows. Raises: DataInvalid."""
         if isinstance(self.dataset.format, pyarrow.dataset.ParquetFileFormat):
-            return int(self.dataset.count_rows())
+            with _reported(self.path):
+                return int(self.dataset.count_rows())
         return sum(batch.num_rows for batch in self.batches(self.dataset.schema.names[:1]))
 
     def fingerprint(self) -> str:
@@ -81,6 +83,47 @@ class Source:
                 ends += file.read_at(min(size, FINGERPRINT_BYTES), max(0, size - FINGERPRINT_BYTES))
             digest.update(f"{Path(name).name} {size} {hashlib.sha256(ends).hexdigest()}\n".encode())
         return digest.hexdigest()
+
+
+@contextmanager
+def _reported(path: str, names: Sequence[str] = ()) -> Iterator[None]:
+    """Turn what pyarrow says while it reads into MixedTypes or DataInvalid; CSV errors number the column of `names`."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        text = str(error).split("\n")[0].rstrip(".")
+        numbered = re.match(r"In CSV column #(\d+): ", text)
+        if numbered and "onversion" in text:
+            raise MixedTypes(
+                text.removeprefix(numbered[0]),
+                place=f"{path}, column {names[int(numbered[1])]!r}",
+                remedy='clean the column, or declare the feature `dtype = "string"`',
+            ) from None
+        raise DataInvalid(text, place=path, remedy="check that the file is whole") from None
+
+
+def _check_column(names: Sequence[str], column: str, place: str) -> None:
+    if column not in names:
+        close = difflib.get_close_matches(column, names, n=1)
+        raise ColumnMissing(
+            f"no column {column!r}" + (f" (did you mean {close[0]!r}?)" if close else ""),
+            place=place,
+            remedy=f"the columns are {', '.join(map(repr, names[:20]))}{', ...' if len(names) > 20 else ''}",
+        )
+
+
+def _kind(kind: pa.DataType) -> str:
+    """What a type holds, in words; types of one kind may stand for one another."""
+    types = pa.types
+    if types.is_dictionary(kind):
+        return _kind(kind.value_type)
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return f"lists of {_kind(kind.value_type)}"
+    if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
+        return "numbers"
+    if types.is_string(kind) or types.is_large_string(kind):
+        return "text"
+    return "times" if types.is_timestamp(kind) or types.is_date(kind) else str(kind)
 
 
 def open_source(path: str, file_format: str | None = None, text_columns: Sequence[str] = ()) -> Source:
