@@ -1,0 +1,75 @@
+"""What several tests of the trainer look at, made once: a simulated log, a bundle trained on it, a prepared log."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from contract.bundle import Bundle
+from tests.training import small
+from training.pipeline import train
+from training.run import Run, parse_run
+from training.simulator import LOG, TRUTH, simulate
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A published bundle, where it lies, and the run that made it."""
+
+    bundle: Bundle
+    directory: Path
+    run: Run
+
+
+@pytest.fixture(scope="session")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a simulated log and its truth."""
+    directory = tmp_path_factory.mktemp("simulated")
+    simulate(directory, rows=6000, seed=1, days=4)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def simulated_run(simulated: Path) -> small.Document:
+    """The keys of a run on the simulated log."""
+    return {
+        "name": "simulated",
+        "seed": 1,
+        "data": {"path": str(simulated / LOG)},
+        "split": {"by": "time", "column": "timestamp", "validation": 0.2, "test": 0.2},
+        "features": [
+            {"kind": "categorical", "name": "city", "side": "user", "dim": 4},
+            {"kind": "numeric", "name": "age", "side": "user", "scale": "piecewise", "bins": 4},
+            {"kind": "sequence", "name": "recent_items", "side": "user", "dim": 4, "max_length": 5, "share": "item_id"},
+            {"kind": "categorical", "name": "item_id", "side": "item", "dim": 4},
+            {"kind": "categorical", "name": "position", "side": "item", "dim": 4, "buckets": 32},
+            {"kind": "numeric", "name": "price", "side": "item", "scale": "log1p"},
+        ],
+        "model": {"architecture": "separate_towers", "tower": [8]},
+        "training": {"batch_rows": 256, "threads": 1},
+        "evaluation": {
+            "group": "user_id",
+            "slices": ["scene"],
+            "resamples": 20,
+            "truth": {
+                "path": str(simulated / TRUTH),
+                "key": "impression_id",
+                "columns": {"pctr": "true_pctr", "pcvr": "true_pcvr"},
+            },
+        },
+    }
+
+
+@pytest.fixture(scope="session")
+def trained(simulated_run: small.Document, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A bundle published by a whole run."""
+    directory, run = tmp_path_factory.mktemp("bundles") / "simulated", parse_run(simulated_run)
+    return Trained(train(run, directory), directory, run)
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> small.Prepared:
+    """The small log, up to the arrays that training reads."""
+    directory = tmp_path_factory.mktemp("prepared")
+    log = small.write(directory / "log.parquet", small.columns())
+    return small.prepare(small.document(log), directory)
