@@ -41,12 +41,12 @@ class Settings(BaseSettings):
 
     model_config = FROM_ENVIRONMENT
 
-    host: str = "127.0.0.1"
-    port: int = Field(default=8000, ge=0, le=65535)
+    host: str = Field(default="127.0.0.1", description="address to listen on")
+    port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0: any free one")
     insecure: bool = Field(default=False, description="allow an address other machines reach, without any key")
     drain_delay_s: float = Field(default=5, ge=0, description="seconds served on after SIGTERM, with /readyz at 503")
     stop_timeout_s: int = Field(default=20, ge=0, description="seconds that requests under way get to finish in")
-    provider: Provider = "cpu"
+    provider: Provider = Field(default="cpu", description="what runs the model: cpu, cuda, or auto (cuda if there)")
     intra_op_threads: int = Field(default=1, ge=0, le=1024, description="threads of one run of the model; 0: all cores")
     threads: int = Field(default=1, ge=1, le=256, description="threads for large predictions")
     inline_cells: int = Field(

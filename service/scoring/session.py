@@ -41,7 +41,7 @@ class Session:
         check_graph(model)
         providers = _providers(settings)
         try:
-            self._session = onnxruntime.InferenceSession(model, _options(settings), providers=providers)
+            self._session = onnxruntime.InferenceSession(model, session_options(settings), providers=providers)
         except Exception as error:
             raise BundleCorrupt(
                 f"onnxruntime {onnxruntime.__version__} cannot load it ({type(error).__name__})",
@@ -64,7 +64,8 @@ class Session:
             raise ScoreInvalid("the model could not be run") from error
 
 
-def _options(settings: ScoringSettings) -> Any:
+def session_options(settings: ScoringSettings) -> Any:
+    """How onnxruntime is to load and run the model."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = settings.intra_op_threads
     options.inter_op_num_threads = 1

@@ -7,9 +7,10 @@ import sys
 import numpy as np
 import onnxruntime
 import pytest
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidProtobuf
 
 from contract.errors import BundleCorrupt, ScoreInvalid, SettingInvalid
-from service.scoring.session import Port, Session
+from service.scoring.session import Port, Session, session_options
 from service.scoring.settings import ScoringSettings
 from tests.service.toy_bundle import toy_model
 
@@ -46,9 +47,12 @@ def test_a_model_in_onnxruntimes_own_format_is_refused(tmp_path_factory: pytest.
     options.optimized_model_filepath = str(path)
     options.add_session_config_entry("session.save_model_format", "ORT")
     onnxruntime.InferenceSession(toy_model().SerializeToString(), options)
-    onnxruntime.InferenceSession(path.read_bytes())  # the control: it would load
+    content = path.read_bytes()
+    onnxruntime.InferenceSession(content)  # the control: it would load
+    with pytest.raises(InvalidProtobuf):
+        onnxruntime.InferenceSession(content, session_options(ScoringSettings()))
     with pytest.raises(BundleCorrupt):
-        Session(path.read_bytes(), ScoringSettings())
+        Session(content, ScoringSettings())
 
 
 def test_a_run_that_fails_is_a_fault_of_the_model_and_keeps_its_message_inside(session: Session) -> None:
