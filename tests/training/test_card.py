@@ -192,6 +192,8 @@ def test_card_tells_what_the_model_is_and_how_good(facts: CardFacts, page: str) 
         assert meaning in text
     value = next(m for m in facts.manifest.metrics if (m.name, m.output, m.rows) == ("auc", "pctr", "all"))
     assert text.count(f"{value.value:.3f}") >= 2, "in the head and in the table"
+    head = page[page.index('<ul class="tiles"') : page.index("<nav")]
+    assert re.findall(r'class="name">(\w+)<', head) == ["pctr", "pcvr", "pctcvr"], "observed labels only, not the truth"
     for title in ("AUC", "GAUC", "Log-loss", "NE", "ECE", "PCOC"):
         assert title in text
 
