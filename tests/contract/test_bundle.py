@@ -95,7 +95,7 @@ def test_any_other_damage_to_any_file_is_refused_by_name(bundle: Path, name: str
     with pytest.raises(BundleCorrupt, match=name) as caught:
         read_bundle(bundle)
     assert caught.value.remedy
-    assert ("plain file" in caught.value.fact) == (damage.split()[1] in {"link", "pipe", "folder"})
+    assert ("plain file" in caught.value.fact) == damage.startswith(("a link", "a pipe", "a folder"))
 
 
 @pytest.mark.parametrize("name", FILES)

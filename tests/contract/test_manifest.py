@@ -1,13 +1,16 @@
 """contract/manifest.py: a manifest is understood whole and undamaged, or refused."""
 
 import json
-from typing import Any
+import re
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel
 
 from contract.bundle import CARD, GOLDEN, MODEL
 from contract.errors import BundleCorrupt, BundleInvalid, BundleTooNew
-from contract.manifest import FORMAT_VERSION, FileEntry, Manifest, parse_golden, parse_manifest, seal
+from contract.manifest import FORMAT_VERSION, FileEntry, Golden, Manifest, parse_golden, parse_manifest, seal
 from tests.contract.small_bundle import FILES, GOLDEN_ROWS, MANIFEST_OF_FILES, sealed
 
 FULL = MANIFEST_OF_FILES.model_copy(
@@ -141,3 +144,24 @@ def test_golden_rows_are_read_back_and_damage_is_named() -> None:
     for text in (b"", b"{}", b"[1]", FILES[GOLDEN][:-1], FILES[GOLDEN].replace(b"0.25", b"NaN", 1)):
         with pytest.raises(BundleCorrupt, match=r"golden\.json"):
             parse_golden(text)
+
+
+def _field_names(annotation: Any) -> set[str]:
+    """Names of the fields of a model and of all models in it."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        inner = (_field_names(field.annotation) for field in annotation.model_fields.values())
+        return set(annotation.model_fields).union(*inner)
+    return set().union(*map(_field_names, get_args(annotation)))
+
+
+@pytest.mark.parametrize("model", [Manifest, Golden])
+def test_every_field_stands_in_the_page_about_the_format(model: type[BaseModel]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "bundle-format.md").read_text()
+    names = _field_names(model)
+    assert {"rows", "tolerance"} <= names or {"sha256", "along", "max_length", "low"} <= names, "nested fields too"
+    assert names - set(re.findall(r"`(\w+)`", page)) == set()
+
+
+def test_the_page_about_the_format_names_its_version() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "bundle-format.md").read_text()
+    assert page.startswith(f"# The bundle format, version {FORMAT_VERSION}\n")
