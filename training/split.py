@@ -84,7 +84,7 @@ def _by_time(source: Source, column: str, validation: float, test: float) -> NDA
 
 def _as_int64(column: pa.Array) -> NDArray[np.int64]:
     if pa.types.is_temporal(column.type):
-        column = column.cast(pa.timestamp("us") if not pa.types.is_time(column.type) else pa.int64()).cast(pa.int64())
+        column = column.cast(pa.int32() if column.type.bit_width == 32 else pa.int64())  # in its own unit
     values: NDArray[np.int64] = pc.fill_null(column, 0).to_numpy(zero_copy_only=False)
     return values
 
