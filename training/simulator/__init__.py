@@ -26,7 +26,7 @@ Assumptions, and why they are made:
   a click would have brought, so conversion = click * would_convert.
 
 Rates are set by two intercepts, solved on a pilot sample: a click for 4 % of impressions, a conversion for
-8 % of clicks.
+8 % of clicks. As histories grow with what users then do, the realised rates drift from these by up to a fifth.
 """
 
 from training.simulator.log import LOG, TRUTH, simulate

@@ -14,10 +14,10 @@ from training.simulator.traffic import Shown, Visits
 
 CLICK_RATE, CONVERSION_RATE = 0.04, 0.08
 # how much a view, a cart and a purchase of something similar count, for the click and for the conversion
-CLICK_WEIGHT, BUY_WEIGHT = np.float32([1, 1.5, 2]), np.float32([0.5, 2.5, 2])
+CLICK_WEIGHT, BUY_WEIGHT = np.array([1, 1.5, 2], np.float32), np.array([0.5, 2.5, 2], np.float32)
 DECAY = np.float32(0.92)  # of a recent action's weight, with every later one
-SCENE_CLICK, SCENE_BUY = np.float32([0, 0.5, 0.2, -0.2]), np.float32([0, 0.4, 0.2, 0.9])
-DEVICE_BUY = np.float32([-0.2, -0.1, 0, 0, 0.1, 0.2])
+SCENE_CLICK, SCENE_BUY = np.array([0, 0.5, 0.2, -0.2], np.float32), np.array([0, 0.4, 0.2, 0.9], np.float32)
+DEVICE_BUY = np.array([-0.2, -0.1, 0, 0, 0.1, 0.2], np.float32)
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ def tendencies(users: Users, items: Items, visits: Visits, shown: Shown, hour: i
         + 0.1 * evening
     )
     buy = (
-        0.8 * items.quality[item]
-        + 0.6 * items.service[item]
+        0.9 * items.quality[item]
+        + 0.4 * items.service[item]
         + 0.3 * taste
         + 0.5 * buy_alike
         + users.buy_lean[user]

@@ -77,8 +77,10 @@ class _Target:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._writer.close()
-        self._staging.unlink(missing_ok=True)
+        try:
+            self._writer.close()
+        finally:
+            self._staging.unlink(missing_ok=True)
 
     def add(self, table: pa.Table, *, flush: bool) -> None:
         """Append rows; a row group ends at MAX_ROW_GROUP rows or when told to `flush`."""

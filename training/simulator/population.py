@@ -35,7 +35,8 @@ class Pool:
         end = np.searchsorted(self._key, self._groups * self._span + min(day, self._span - 1.5), side="right")
         low, high = self._upto[self._first[group]], self._upto[end[group]]
         at = np.searchsorted(self._upto, low + rng.random(len(group)) * (high - low), side="right") - 1
-        return self._order[np.clip(at, self._first[group], end[group] - 1)]
+        drawn: Ints = self._order[np.clip(at, self._first[group], end[group] - 1)]
+        return drawn
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Users:
     thrift: Floats
     click_lean: Floats
     buy_lean: Floats
+    share: Floats  # of the visits when all have arrived
     pool: Pool
 
 
@@ -84,6 +86,7 @@ def make_users(rng: np.random.Generator, count: int, days: int) -> Users:
     level = np.searchsorted([0.4, 1.4, 2.3], 0.8 * wealth + 0.6 * _normal(rng, count)).astype(np.int64)
     buyer = (rng.random(count) < 0.3 + 0.1 * level) & (arrival < 0)
     spend = np.where(buyer, np.exp(4.5 + 0.8 * wealth + 0.9 * _normal(rng, count)), 0)
+    weight = rng.permutation(_zipf(count, 0.9, head=0.01 * count))
     age = rng.uniform(22, 58, SEGMENTS)[segment] + 7 * _normal(rng, count)
     women = rng.random(count) < rng.uniform(0.1, 0.9, SEGMENTS)[segment]
     home = rng.permuted(np.tile(np.arange(CITIES), (SEGMENTS, 1)), axis=1)
@@ -101,7 +104,8 @@ def make_users(rng: np.random.Generator, count: int, days: int) -> Users:
         thrift=1 - 0.5 * wealth + 0.4 * _normal(rng, count),
         click_lean=0.3 * lean + 0.15 * _normal(rng, count),
         buy_lean=0.35 * lean + 0.3 * wealth + 0.15 * level.astype(np.float32),
-        pool=Pool(rng.permutation(_zipf(count, 0.9, head=0.01 * count)), arrival),
+        share=weight.astype(np.float32),
+        pool=Pool(weight, arrival),
     )
 
 
@@ -111,13 +115,15 @@ def make_items(rng: np.random.Generator, count: int, days: int) -> Items:
     category = _grouped(rng, count)
     makers, shops = CATEGORIES + int(3 * count**0.5), CATEGORIES + int(5 * count**0.5)
     maker_of, shop_of = _grouped(rng, makers), _grouped(rng, shops)
-    brand = Pool(rng.permutation(_zipf(makers, 0.9, head=2)), np.zeros(makers, np.float32), maker_of).draw(rng, category, 0)
+    brand = Pool(rng.permutation(_zipf(makers, 0.9, head=2)), np.zeros(makers, np.float32), maker_of).draw(
+        rng, category, 0
+    )
     shop = Pool(rng.permutation(_zipf(shops, 0.9, head=2)), np.zeros(shops, np.float32), shop_of).draw(rng, category, 0)
     dearness = 0.8 * _normal(rng, makers)[brand] + 0.6 * _normal(rng, count)
     price = np.round(np.exp((3.5 + 0.9 * _normal(rng, CATEGORIES))[category] + 0.6 * dearness), 2)
     category_taste = _normal(rng, CATEGORIES, TASTES)
     own = 0.5 * _normal(rng, makers, TASTES)[brand] + 0.3 * _normal(rng, count, TASTES)
-    quality = _levels(rng, (0.4, category), (0.6, brand), (0.6, shop), (0.4, np.arange(count)))
+    quality = _levels(rng, (0.3, category), (0.65, brand), (0.65, shop), (0.4, np.arange(count)))
     weight = rng.permutation(_zipf(count, 0.9, head=0.002 * count)) * np.exp(0.4 * quality.astype(np.float64))
     return Items(
         arrival=arrival,
@@ -143,7 +149,8 @@ def _normal(rng: np.random.Generator, *shape: int) -> Floats:
 def _zipf(count: int, exponent: float, head: float = 0) -> NDArray[np.float64]:
     """Shares in descending order, proportional to 1 / (head + rank)^exponent (Zipf-Mandelbrot)."""
     weight = (head + np.arange(1, count + 1, dtype=np.float64)) ** -exponent
-    return weight / weight.sum()
+    share: NDArray[np.float64] = weight / weight.sum()
+    return share
 
 
 def _arrivals(rng: np.random.Generator, count: int, days: int, *, newcomers: float, mean_age_days: float) -> Floats:
@@ -160,8 +167,8 @@ def _grouped(rng: np.random.Generator, count: int) -> Ints:
 
 def _levels(rng: np.random.Generator, *levels: tuple[float, Ints]) -> Floats:
     """The sum of a normal effect per level: (standard deviation, which group each entry is of)."""
-    effects = [scale * _normal(rng, int(group.max()) + 1)[group] for scale, group in levels]
-    return np.sum(effects, axis=0, dtype=np.float32)
+    total: Floats = np.sum([scale * _normal(rng, int(group.max()) + 1)[group] for scale, group in levels], axis=0)
+    return total.astype(np.float32)
 
 
 def _absent(rng: np.random.Generator, codes: Ints, rate: float) -> Ints:

@@ -18,6 +18,7 @@ from training.simulator.traffic import Shown, Visits, favourite_category, fill, 
 ROWS_PER_USER, ROWS_PER_ITEM = 60, 60
 FEWEST_USERS, FEWEST_ITEMS = 200, 20 * CATEGORIES
 PILOT_ROWS = 30_000
+DAYS_BEFORE = 30  # of clicks that histories hold when the log starts
 
 
 @dataclass(frozen=True)
@@ -79,18 +80,17 @@ class Simulation:
 
     def _pilot(self, rng: np.random.Generator) -> Intercepts:
         hour = 12 * self._days
-        return solve_intercepts(
-            *tendencies(self._users, self._items, *self._show(rng, PILOT_ROWS, hour), hour)
-        )
+        return solve_intercepts(*tendencies(self._users, self._items, *self._show(rng, PILOT_ROWS, hour), hour))
 
     def _remember_before(self, rng: np.random.Generator, rows_per_day: float) -> None:
         """Histories and counters as a log that had run for long would have left them."""
         users, items = self._users, self._items
         known = np.flatnonzero(users.arrival < 0)
-        length = rng.exponential(8 * np.exp(users.click_lean[known])).astype(np.int64).clip(0, LENGTH)
+        clicks = DAYS_BEFORE * CLICK_RATE * rows_per_day * users.share[known] * np.exp(users.click_lean[known])
+        length = rng.poisson(clicks).clip(0, LENGTH)
         user = np.repeat(known, length)
         item = items.by_category.draw(rng, favourite_category(rng, users, items, user), 0)
-        self._histories.add(user, item, rng.choice([VIEW, CART, BUY], len(user), p=[0.8, 0.12, 0.08]))
+        self._histories.add(user, item, rng.choice([VIEW, CART, BUY], len(user), p=[0.72, 0.2, 0.08]))
         here = items.arrival < 0
         rate = np.clip(CLICK_RATE * np.exp(0.8 * items.quality - 0.3), 0, 1)
         for _ in range(WINDOW_DAYS):

@@ -6,7 +6,6 @@ Knows the production system that put the pages together. Does not know clicks.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from training.simulator.memory import Recent
 from training.simulator.population import Floats, Ints, Items, Users
@@ -49,7 +48,8 @@ def hourly_rows(rng: np.random.Generator, rows: int, days: int) -> Ints:
     of_day = 1 + 0.75 * np.sin((hour % 24 - 9) / 24 * 2 * np.pi) + 0.35 * np.cos((hour % 24 - 21) / 12 * 2 * np.pi)
     weekend = 1 + 0.2 * (hour // 24 % 7 >= 5)
     upto = np.cumsum(np.maximum(of_day, 0.1) * weekend * rng.lognormal(0, 0.1, len(hour)))
-    return np.diff(np.round(upto / upto[-1] * rows).astype(np.int64), prepend=0)
+    counts: Ints = np.diff(np.round(upto / upto[-1] * rows).astype(np.int64), prepend=0)
+    return counts
 
 
 def page_count(rows: int) -> int:
@@ -77,12 +77,11 @@ def fill(rng: np.random.Generator, users: Users, items: Items, visits: Visits, d
 def favourite_category(rng: np.random.Generator, users: Users, items: Items, user: Ints) -> Ints:
     """A category for each of `user` [B], drawn with probability softmax(taste)."""
     score = users.taste[user] @ items.category_taste.T
-    return np.argmax(score + rng.gumbel(size=score.shape), axis=1)
+    best: Ints = np.argmax(score + rng.gumbel(size=score.shape), axis=1)
+    return best
 
 
-def _candidates(
-    rng: np.random.Generator, users: Users, items: Items, visits: Visits, visit: Ints, day: float
-) -> Ints:
+def _candidates(rng: np.random.Generator, users: Users, items: Items, visits: Visits, visit: Ints, day: float) -> Ints:
     """An item for each slot [B], from one of four sources."""
     user, recent = visits.user[visit], visits.recent
     item = items.pool.draw(rng, np.zeros(len(visit), np.int64), day)
@@ -102,5 +101,5 @@ def _candidates(
 def _policy(rng: np.random.Generator, users: Users, items: Items, user: Ints, item: Ints) -> Floats:
     """The score by which the production system orders a page: popularity, taste and chance."""
     taste = np.einsum("bk,bk->b", users.taste[user], items.taste[item])
-    noise: NDArray[np.float32] = rng.standard_normal(len(item), np.float32)
-    return 0.3 * np.log(items.share[item]) + 0.3 * taste + noise
+    score: Floats = 0.3 * np.log(items.share[item]) + 0.3 * taste + rng.standard_normal(len(item), np.float32)
+    return score
