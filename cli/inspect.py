@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -50,12 +51,12 @@ def _facts(bundle: Bundle) -> Table:
         [
             ("digest", bundle.digest),
             ("format", str(manifest.format_version)),
-            ("architecture", f"{manifest.architecture}, {manifest.parameters:,} parameters"),
+            ("network", f"{manifest.architecture}, {manifest.parameters:,} parameters"),
             ("seed", str(provenance.seed)),
             ("data", provenance.data_fingerprint),
             ("libraries", libraries),
             ("git commit", provenance.git_commit or "unknown"),
-            ("onnx against torch", f"differs by at most {manifest.parity:.1e}"),
+            ("parity", f"onnx differs from torch by at most {manifest.parity:.1e}"),
         ],
     )
 
@@ -91,24 +92,29 @@ def _features(manifest: Manifest) -> Table:
         (
             feature.name,
             feature.side,
-            feature.kind,
-            _detail(feature),
+            _values(feature),
+            _encoding(feature),
+            "" if isinstance(feature, Numeric) else str(feature.dim),
             _when_missing(feature),
             missing.get(feature.name, ""),
         )
         for feature in manifest.features
     ]
-    return _table("features", ("feature", "side", "kind", "encoding", "when missing", "missing"), rows)
+    return _table("features", ("feature", "side", "values", "encoding", "dim", "if missing", "missing"), rows)
 
 
-def _detail(feature: Feature) -> str:
+def _values(feature: Feature) -> str:
+    if isinstance(feature, Numeric):
+        return "number"
+    kind = {"string": "string", "int64": "integer", None: ""}[feature.dtype]
+    return kind if isinstance(feature, Categorical) else f"last {feature.max_length} {kind}s"
+
+
+def _encoding(feature: Feature) -> str:
     if isinstance(feature, Numeric):
         return feature.scale
-    table = f"{feature.buckets:,} buckets" if feature.buckets else "vocabulary"
-    if feature.share:
-        table = f"table of {feature.share}"
-    length = "" if isinstance(feature, Categorical) else f", last {feature.max_length}"
-    return f"{feature.dtype or ''} {table}{length}, dim {feature.dim}".strip()
+    table = f"{feature.buckets} buckets" if feature.buckets else "vocabulary"
+    return f"as {feature.share}" if feature.share else table
 
 
 def _when_missing(feature: Feature) -> str:
@@ -118,12 +124,12 @@ def _when_missing(feature: Feature) -> str:
 
 
 def _files(manifest: Manifest) -> Table:
-    rows = [(name, f"{entry.size:,}", entry.sha256) for name, entry in manifest.files.items()]
+    rows = [(name, f"{entry.size:,}", f"{entry.sha256[:16]}…") for name, entry in manifest.files.items()]
     return _table("files", ("file", "bytes", "SHA-256"), rows)
 
 
 def _table(title: str, header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Table:
-    table = Table(title=title, title_justify="left", show_header=any(header))
+    table = Table(title=title, title_justify="left", show_header=any(header), box=box.SIMPLE, pad_edge=False)
     for name in header:
         table.add_column(name, overflow="fold")
     for row in rows:
