@@ -17,21 +17,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the answer as JSON.
 
-    Raises: BundleInvalid, RequestInvalid, ScoreInvalid.
+    Raises: BundleInvalid, RequestInvalid, ScoreInvalid, SettingInvalid.
     """
     import orjson
 
     from service.api.ranking import answer, wire_of
-    from service.api.settings import Limits
+    from service.api.settings import Settings
     from service.api.wire import example_request
     from service.scoring.scorer import Scorer
 
-    scorer = Scorer.load(args.bundle)
+    settings = Settings.read()
+    scorer = Scorer.load(args.bundle, settings.scoring)
     if args.example:
         sys.stdout.write(orjson.dumps(example_request(scorer.golden), option=orjson.OPT_INDENT_2).decode() + "\n")
         return 0
-    limits = Limits()
-    request = wire_of(scorer, limits).read_request(_read(args.request, limits.max_body_bytes))
+    body = _read(args.request, settings.limits.max_body_bytes)
+    request = wire_of(scorer, settings.limits).read_request(body)
     sys.stdout.write(answer(scorer, request).decode() + "\n")
     return 0
 

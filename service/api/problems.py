@@ -13,10 +13,10 @@ from starlette.responses import Response
 
 from contract import errors
 from contract.errors import FullfunnelError, SeveralInvalid
+from service.scoring.columns import MAX_ERRORS
 
 MEDIA_TYPE = "application/problem+json"
-MAX_ERRORS = 20
-MAX_TEXT = 400  # characters of one sentence; with 20 errors a document stays below 16 KB
+MAX_TEXT = 400  # characters of one sentence
 MAX_BYTES = 16 * 1024
 
 
