@@ -55,20 +55,20 @@ def codes_of(column: pa.Array, dtype: Dtype | None, place: str) -> Coded:
     """
     if pa.types.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), None, column)
-    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-    dictionary = encoded.dictionary
-    if dtype is not None:
-        target = pa.string() if dtype == "string" else pa.int64()
-        try:
+    words = {"int64": "whole numbers", "string": "strings", None: "single values"}[dtype]
+    try:
+        encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+        dictionary = encoded.dictionary
+        if dtype is not None:
             if pa.types.is_floating(dictionary.type):
                 dictionary = dictionary.cast(pa.int64())
-            dictionary = dictionary.cast(target)
-        except pa.ArrowInvalid:
-            raise ColumnTypeInvalid(
-                f"holds values that are not {'whole numbers' if dtype == 'int64' else 'strings'}",
-                place=place,
-                remedy='make the feature numeric, or declare `dtype = "string"` and store strings',
-            ) from None
+            dictionary = dictionary.cast(pa.string() if dtype == "string" else pa.int64())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise ColumnTypeInvalid(
+            f"holds values that are not {words} (their type is {column.type})",
+            place=place,
+            remedy='store strings or integers, or make the feature `kind = "numeric"` or `"sequence"`',
+        ) from None
     codes: NDArray[np.int32] = pc.fill_null(encoded.indices.cast(pa.int32()), ABSENT).to_numpy(zero_copy_only=False)
     if dtype is not None:
         missing = STRING_MISSING if dtype == "string" else INT64_MISSING

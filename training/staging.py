@@ -93,6 +93,13 @@ class Staged:
     held_out: pa.Table = field(default_factory=lambda: pa.table({}))
     held_out_rows: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
+    def finish(self) -> None:
+        """Close all files."""
+        for codes in (*self.codes.values(), *self.extra.values()):
+            codes.finish()
+        for numbers in self.floats.values():
+            numbers.finish()
+
 
 def open_array(path: Path, dtype: type[np.generic], width: int) -> NDArray[Any]:
     """A file of rows of `width` values, memory-mapped: [rows, width]."""
@@ -116,16 +123,43 @@ def stage(
     for source in log.sources:
         source.check_columns(columns)
     staged = Staged()
+    try:
+        _open(staged, log, features, extra, directory)
+        rows = _read(staged, log, features, tasks, columns, on_progress)
+    finally:
+        staged.finish()
+    if rows != len(log.split):
+        raise DataInvalid(
+            f"{rows} rows where {len(log.split)} were counted a moment ago",
+            place=log.sources[0].path,
+            remedy="do not change the files while they are read",
+        )
+    return staged
+
+
+def _open(staged: Staged, log: Log, features: Sequence[Feature], extra: Sequence[str], directory: Path) -> None:
     for number, feature in enumerate(features):
         path = directory / f"feature{number}"
         if isinstance(feature, Numeric):
             staged.floats[feature.name] = Floats(path)
         else:
             kind = log.sources[0].dataset.schema.field(feature.name).type
+            found = dtype_of(kind, feature.name)  # refuses what cannot be categorical, whatever was declared
+            staged.dtypes[feature.name] = feature.dtype or found
             staged.codes[feature.name] = Codes(path, feature.max_length if isinstance(feature, SequenceFeature) else 1)
-            staged.dtypes[feature.name] = feature.dtype or dtype_of(kind, feature.name)
     for number, name in enumerate(dict.fromkeys(extra)):
         staged.extra[name] = Codes(directory / f"extra{number}")
+
+
+def _read(
+    staged: Staged,
+    log: Log,
+    features: Sequence[Feature],
+    tasks: Sequence[Task],
+    columns: Sequence[str],
+    on_progress: Callable[[int], None],
+) -> int:
+    """Fill `staged`; returns the number of rows read. Columns of a batch are staged side by side."""
     every = max(1, log.rows(TEST) // HELD_OUT_ROWS)
     labels, held_out, held_out_rows = [], [], []
     groups = _groups(features)
@@ -137,7 +171,7 @@ def stage(
                 jobs = [pool.submit(_stage_group, group, batch, staged, place) for group in groups]
                 labels.append(labels_of(batch, tasks, source.path, row))
                 for name, codes in staged.extra.items():
-                    codes.append(*codes_of(batch.column(name), None, place))
+                    codes.append(*codes_of(batch.column(name), None, f"{place}, column {name!r}"))
                 test = np.flatnonzero(log.split[row : row + batch.num_rows] == TEST)
                 chosen = test[np.arange(tests, tests + len(test)) % every == 0]
                 held_out.append(_plain(batch.take(pa.array(chosen))))
@@ -146,19 +180,9 @@ def stage(
                     job.result()
                 row, tests = row + batch.num_rows, tests + len(test)
                 on_progress(row)
-    if row != len(log.split):
-        raise DataInvalid(
-            f"{row} rows where {len(log.split)} were counted a moment ago",
-            place=log.sources[0].path,
-            remedy="do not change the files while they are read",
-        )
-    for column in (*staged.codes.values(), *staged.extra.values()):
-        column.finish()
-    for numbers in staged.floats.values():
-        numbers.finish()
     staged.labels, staged.held_out = np.concatenate(labels), pa.concat_tables(held_out)
     staged.held_out_rows = np.concatenate(held_out_rows)
-    return staged
+    return row
 
 
 def _groups(features: Sequence[Feature]) -> list[list[Feature]]:
