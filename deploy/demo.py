@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from contract.bundle import Manifest, read_bundle
-from contract.errors import FullfunnelError, NotReady
+from contract.errors import FullfunnelError, NotReady, SourceMissing
 
 CANDIDATES, SHOWN = 100, 10
 START_TIMEOUT_S = 60
@@ -59,13 +59,15 @@ def main() -> int:
 
 
 def request_from(log: Path, manifest: Manifest) -> dict[str, Any]:
-    """The user of the log's last row, and the items of its last rows as candidates."""
+    """The user of the log's last row, and the items of its last rows as candidates. Raises: SourceMissing."""
     names = [feature.name for feature in manifest.features]
-    file = pyarrow.parquet.ParquetFile(log)
-    rows = file.read_row_groups(range(file.num_row_groups)[-2:], columns=names)
-    columns = {
-        name: [_plain(value) for value in values] for name, values in rows.slice(-CANDIDATES).to_pydict().items()
-    }
+    try:
+        file = pyarrow.parquet.ParquetFile(log)
+        rows = file.read_row_groups(range(file.num_row_groups)[-2:], columns=names)
+    except (OSError, pyarrow.ArrowException):
+        raise SourceMissing("no Parquet file that can be read", place=str(log), remedy="name a log") from None
+    last = rows.slice(max(0, rows.num_rows - CANDIDATES)).to_pydict()
+    columns = {name: [_plain(value) for value in values] for name, values in last.items()}
     sides = {feature.name: feature.side for feature in manifest.features}
     joint = next((output.name for output in reversed(manifest.outputs)), None)
     return {
