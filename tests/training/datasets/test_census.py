@@ -9,7 +9,8 @@ import pyarrow.parquet
 import pytest
 
 from contract.errors import DataInvalid, SourceMissing, TargetUnwritable
-from training.datasets.census import COLUMNS, TEST, TRAIN, convert
+from training.datasets.census import COLUMNS, NUMBERS, TEST, TRAIN, convert
+from training.run import load_run
 
 ROWS = {TRAIN: 40, TEST: 21}
 
@@ -133,3 +134,11 @@ def test_an_unwritable_target_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(TargetUnwritable, match="file"):
         convert(_folder(tmp_path / "source", _files()), tmp_path / "file" / "out")
+
+
+def test_the_run_reads_every_column_but_those_the_paper_leaves_out() -> None:
+    run = load_run(Path(__file__).parents[3] / "runs" / "census.toml")
+    left_out = {"education", "marital_stat", "instance_weight", "income"}
+    assert {feature.name for feature in run.features} == set(COLUMNS) - left_out
+    assert {feature.name for feature in run.features if feature.kind == "numeric"} == set(NUMBERS) - left_out
+    assert [(task.label, task.given) for task in run.tasks] == [("income", None), ("never_married", None)]
