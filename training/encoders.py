@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from contract.errors import UselessFeature, ValueMissing
+from contract.errors import MixedTypes, RunInvalid, UselessFeature, ValueMissing
 from contract.features import (
     FIRST_ROW,
     MISSING_ROW,
@@ -66,11 +66,12 @@ class Fitted:
 def fit(staged: Staged, features: Sequence[Feature], split: NDArray[np.uint8]) -> Fitted:
     """Fit every feature.
 
-    Raises: UselessFeature, ValueMissing.
+    Raises: MixedTypes, RunInvalid, UselessFeature, ValueMissing.
     """
     features = tuple(
         f if isinstance(f, Numeric) else f.model_copy(update={"dtype": staged.dtypes[f.name]}) for f in features
     )
+    _check_types(features)
     tables: dict[str, Table] = {}
     rows_of: dict[str, list[NDArray[np.int32]]] = {}
     end: dict[int, int] = {}
@@ -89,6 +90,28 @@ def fit(staged: Staged, features: Sequence[Feature], split: NDArray[np.uint8]) -
     )
     numbers = [_fit_number(f, staged.floats[f.name].read(), split) for f in features if isinstance(f, Numeric)]
     return Fitted(features, Inputs(lookups, tuple(numbers), end), tables, rows_of)
+
+
+def _check_types(features: Sequence[Feature]) -> None:
+    """What could not be checked before the columns' types were known."""
+    dtypes = {f.name: f.dtype for f in features if not isinstance(f, Numeric)}
+    for feature in features:
+        if isinstance(feature, Numeric):
+            continue
+        place, dtype = f"feature {feature.name!r}", feature.dtype
+        if dtype != dtypes[owner(feature)]:
+            raise MixedTypes(
+                f"holds {dtype}, and {owner(feature)!r}, whose table it shares, {dtypes[owner(feature)]}",
+                place=place,
+                remedy='declare `dtype = "string"` for both',
+            )
+        default = feature.default if isinstance(feature, Categorical) else None
+        if default is not None and isinstance(default, str) != (dtype == "string"):
+            raise RunInvalid(
+                f"`default = {default!r}` is no {dtype}, which its column holds",
+                place=place,
+                remedy="write the default as the column does",
+            )
 
 
 def _fit_table(
@@ -128,7 +151,9 @@ def unify(columns: Sequence[Codes]) -> tuple[pa.Array, list[list[NDArray[np.int6
     A map ends with one more entry, for code ABSENT (index -1): the number of distinct values.
     """
     dictionaries = [dictionary for codes in columns for dictionary in codes.dictionaries]
-    encoded = pa.concat_arrays(dictionaries).dictionary_encode() if dictionaries else pa.array([]).dictionary_encode()
+    parts = [pa.table({"value": dictionary}) for dictionary in dictionaries]
+    column = pa.concat_tables(parts, promote_options="permissive").column(0)  # int32 in one file, int64 in another
+    encoded = pa.concat_arrays(column.chunks).dictionary_encode()
     values, flat = encoded.dictionary, encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
     maps, start = [], 0
     for codes in columns:

@@ -33,15 +33,16 @@ class Source:
     path: str
     dataset: pyarrow.dataset.Dataset
 
-    def check_columns(self, columns: Sequence[str]) -> None:
-        """Every file must have the columns, with types that may stand for one another.
+    def check_columns(self, columns: Sequence[str], first: "Source | None" = None) -> None:
+        """Every file must have the columns, with types that may stand for one another and for those of `first`.
 
         Raises: ColumnMissing, MixedTypes, DataInvalid.
         """
-        schema = self.dataset.schema
+        first = first or self
+        schema = first.dataset.schema
         for column in columns:
-            _check_column(schema.names, column, self.path)
-        if len(self.dataset.files) == 1:
+            _check_column(self.dataset.schema.names, column, self.path)
+        if len(self.dataset.files) == 1 and first is self:
             return
         for fragment in self.dataset.get_fragments():
             with _reported(self.path):

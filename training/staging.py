@@ -121,7 +121,7 @@ def stage(
     """
     columns = [*(f.name for f in features), *(t.label for t in tasks), *extra]
     for source in log.sources:
-        source.check_columns(columns)
+        source.check_columns(columns, log.sources[0])
     staged = Staged()
     try:
         _open(staged, log, features, extra, directory)
@@ -174,13 +174,14 @@ def _read(
                     codes.append(*codes_of(batch.column(name), None, f"{place}, column {name!r}"))
                 test = np.flatnonzero(log.split[row : row + batch.num_rows] == TEST)
                 chosen = test[np.arange(tests, tests + len(test)) % every == 0]
-                held_out.append(_plain(batch.take(pa.array(chosen))))
+                held_out.append(_plain(batch.select([f.name for f in features]).take(pa.array(chosen))))
                 held_out_rows.append(chosen + row)
                 for job in jobs:
                     job.result()
                 row, tests = row + batch.num_rows, tests + len(test)
                 on_progress(row)
-    staged.labels, staged.held_out = np.concatenate(labels), pa.concat_tables(held_out)
+    staged.labels = np.concatenate(labels)
+    staged.held_out = pa.concat_tables(held_out, promote_options="permissive")
     staged.held_out_rows = np.concatenate(held_out_rows)
     return row
 
