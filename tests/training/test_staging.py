@@ -172,6 +172,22 @@ def test_sequence_of_mixed_types_is_reported(declared: dict[str, str], run: smal
     assert "several types" in error.fact
 
 
+def test_test_file_of_another_type_than_the_log_is_reported(run: small.Document, tmp_path: Path) -> None:
+    run["data"]["test_path"] = str(tmp_path / "test.parquet")
+    small.write(tmp_path / "test.parquet", small.columns() | {"user_id": pa.array(range(small.ROWS))})
+    error = told(run, tmp_path, MixedTypes)
+    assert error.fact == "holds numbers where the first file holds text"
+    assert error.place == f"{tmp_path}/test.parquet, column 'user_id'"
+
+
+def test_integers_of_another_width_in_the_test_file_are_the_same_values(run: small.Document, tmp_path: Path) -> None:
+    log = small.columns()
+    run["data"]["test_path"] = str(tmp_path / "test.parquet")
+    small.write(tmp_path / "test.parquet", log | {"position": log["position"].cast(pa.int32())})
+    _, staged = staged_log(run, tmp_path, ("position",))
+    assert values_of(staged.codes["position"]) == values_of(staged.extra["position"]) == log["position"].to_pylist() * 2
+
+
 def test_log_that_grows_while_it_is_read_is_reported(run: small.Document, tmp_path: Path) -> None:
     parsed = parse_run(run)
     log = read_log(parsed)
