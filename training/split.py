@@ -115,11 +115,15 @@ def _spread(key: NDArray[np.uint64]) -> NDArray[np.float64]:
 
 
 def _by_hash(where: NDArray[np.float64], split: SplitOptions, validation: float, test: float) -> NDArray[np.uint8]:
-    """Fold or share by hash; validation is a share of all rows, taken from those that are not in test."""
+    """Fold or share by hash; validation is a share of all rows, taken from those that are not in test.
+
+    Each fold has validation rows of its own, as far as they go round: calibration fitted on the same few rows in
+    every fold would be wrong in the same direction in all of them.
+    """
     if split.folds is not None and test > 0:
         scaled = where * split.folds
         in_test = scaled.astype(np.int64) == split.fold
-        rest = _spread((where * 2.0**53).astype(np.uint64))
+        rest = (_spread((where * 2.0**53).astype(np.uint64)) + split.fold / split.folds) % 1.0
         in_validation = rest < validation / (1 - 1 / split.folds)
     else:
         in_test = where >= 1.0 - test

@@ -127,6 +127,13 @@ def test_folds_partition_the_rows(by: str, tmp_path: Path) -> None:
     assert np.all(tested == 1)
 
 
+@pytest.mark.parametrize("by", ["key", "row"])
+def test_folds_validate_on_rows_of_their_own(by: str, tmp_path: Path) -> None:
+    opened = log(tmp_path / "log.parquet", k=list(range(ROWS)))
+    codes = [split(opened, by=by, column="k", folds=5, fold=fold, validation=0.15) for fold in range(5)]
+    assert np.sum([one == VALIDATION for one in codes], axis=0).max() == 1
+
+
 def test_folds_keep_a_key_together(tmp_path: Path) -> None:
     codes = split(log(tmp_path / "log.parquet", k=KEYS), by="key", column="k", folds=4, fold=1)
     assert share(split_of_keys(codes), TEST) == pytest.approx(0.25, abs=0.06)
