@@ -176,7 +176,7 @@ def test_an_upgrade_in_two_pieces_is_refused_rather_than_misread(service: Servic
         connection.sendall(POST + b"connection: upgrade\r\nupg")
         assert service.client.get("/livez").status_code == 200  # by now it has read the first piece
         connection.sendall(b"rade: h2c\r\ncontent-length: %d\r\n\r\n" % len(ONE) + ONE)
-        assert problem_in(read_to_end(connection))[0] == 400
+        assert problem_in(read_to_end(connection))[1]["type"] == "urn:fullfunnel:problem:http-malformed"
 
 
 def test_the_settings_of_the_environment_are_in_force(service: ServiceProcess) -> None:
@@ -208,6 +208,12 @@ def test_a_client_that_sends_too_much_can_read_why_and_go_on(service: ServicePro
         received = answers_of(connection, 2)
     assert b"HTTP/1.1 413" in received
     assert b"HTTP/1.1 200" in received
+
+
+def test_a_client_that_never_ends_what_was_refused_is_hung_up_on_without_another_word(service: ServiceProcess) -> None:
+    status, found = exchange(service, POST + b"content-length: 3000000\r\n\r\n" + b" " * 10)
+    assert status == 413
+    assert found["type"] == "urn:fullfunnel:problem:body-too-large"
 
 
 def test_a_body_in_too_many_chunks_is_refused(service: ServiceProcess) -> None:
