@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from contract.bundle import FeatureReference, Manifest, Provenance, Reference
 from contract.features import MISSING_ROW, UNKNOWN_ROW
+from contract.tasks import Task
 from training.card import CardFacts, Loss, Sliced, Split
 from training.encoders import Fitted
 from training.evaluation import curves, measured_rows, score_reference, slices
@@ -25,6 +26,8 @@ from training.tensors import Tensors
 
 LIBRARIES = ("fullfunnel", "torch", "onnx", "onnxscript", "onnxruntime", "numpy", "pyarrow")
 REFERENCE_ROWS = 200_000
+FEW_POSITIVES = 100  # with fewer an AUC is known to about ±.06 at best, and a rate to ±20 %
+USES = ("learned from", "calibrated on", "measured on")
 
 
 def reference(fitted: Fitted, rows: Tensors, scores: dict[str, NDArray[np.float32]]) -> Reference:
@@ -96,7 +99,22 @@ def card_facts(
         sliced=tuple(sliced),
         table_rows={name: table.rows for name, table in fitted.tables.items()},
         parity_rows=checked,
+        limits=limits(run.tasks, [rows.labels for rows in tensors]),
     )
+
+
+def limits(tasks: tuple[Task, ...], labels: Sequence[NDArray[np.uint8]]) -> tuple[str, ...]:
+    """A sentence for each task with few positive rows in some split; labels [B, T] of each split."""
+    found = []
+    for k, task in enumerate(tasks):
+        positives = [int(part[:, k].sum()) for part in labels]
+        few = [f"{use} {count}" for use, count in zip(USES, positives, strict=True) if count < FEW_POSITIVES]
+        if few:
+            found.append(
+                f"{task.name}: {', '.join(few)} positive rows. Too few to tell a good model from a lucky one, or its "
+                "probabilities from others."
+            )
+    return tuple(found)
 
 
 def _git_commit() -> str | None:
