@@ -71,8 +71,8 @@ class Embeddings(nn.Module):
             for block in self._blocks(side, dim):
                 ids = [columns[lookup.name] for lookup in block]
                 if block[0].length is None:
-                    found = F.embedding(torch.cat(ids).view(len(ids), -1), table)  # [F, B, dim]
-                    parts.append(found.transpose(0, 1).flatten(1))
+                    by_row = torch.cat(ids).view(len(ids), -1).t()  # [B, F]
+                    parts.append(F.embedding(by_row, table).flatten(1))
                 else:
                     parts.append(pool(F.embedding(ids[0], table), ids[0], block[0]))
         return self._join(side, parts, numbers)

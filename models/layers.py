@@ -31,89 +31,90 @@ class Pair(NamedTuple):
 
 
 class PairLinear(nn.Module):
-    """W_user u + W_item i + b: a linear layer on [u; i] that multiplies each user once, not once per candidate.
+    """W_user u + W_item i + b: linear layers on [u; i] that multiply each user once, not once per candidate.
 
-    Pair -> [N, H]. The result equals `nn.Linear` on the concatenation, whose initialisation it has.
+    Pair -> [N, H] for each H of `widths_out`. The result equals `nn.Linear` on the concatenation, whose
+    initialisation it has.
 
-    >>> layer = PairLinear(Widths(2, 3), 4)
+    >>> layer = PairLinear(Widths(2, 3), 4, 1)
     >>> x = Pair(torch.ones(1, 2), torch.ones(5, 3), torch.zeros(5, dtype=torch.int64))
-    >>> layer(x).shape
-    torch.Size([5, 4])
+    >>> [part.shape for part in layer(x)]
+    [torch.Size([5, 4]), torch.Size([5, 1])]
     """
 
-    def __init__(self, widths: Widths, width_out: int) -> None:
+    def __init__(self, widths: Widths, *widths_out: int) -> None:
         super().__init__()
         bound = sum(widths) ** -0.5
-        self.user = nn.Parameter(torch.empty(width_out, widths.user).uniform_(-bound, bound))
-        self.item = nn.Parameter(torch.empty(width_out, widths.item).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(width_out).uniform_(-bound, bound))
+        self.widths_out = list(widths_out)
+        self.user = nn.Parameter(torch.empty(sum(widths_out), widths.user).uniform_(-bound, bound))
+        self.item = nn.Parameter(torch.empty(sum(widths_out), widths.item).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(sum(widths_out)).uniform_(-bound, bound))
 
-    def forward(self, x: Pair) -> Tensor:
-        """Pair -> [N, H]."""
-        if self.user.shape[1] == 0 and x.item.shape[1] > 0:
-            return F.linear(x.item, self.item, self.bias)
-        shared = F.linear(x.user, self.user, self.bias)
-        if x.row_user is not None:
-            shared = shared.index_select(0, x.row_user)
-        return torch.addmm(shared, x.item, self.item.t()) if self.item.shape[1] > 0 else shared
+    def forward(self, x: Pair) -> tuple[Tensor, ...]:
+        """Pair -> [N, H] for each H."""
+        if not torch.compiler.is_exporting():
+            return torch.split(pair_product(x, self.user, self.item, self.bias), self.widths_out, dim=1)
+        # onnxruntime would copy the parts out of one product; the product of a part takes its ReLU along
+        parts = (torch.split(weight, self.widths_out) for weight in (self.user, self.item, self.bias))
+        return tuple(pair_product(x, *part) for part in zip(*parts, strict=True))
+
+
+def pair_product(x: Pair, user: Tensor, item: Tensor, bias: Tensor) -> Tensor:
+    """Pair, [H, D_user], [H, D_item], [H] -> [N, H]."""
+    if user.shape[1] == 0 and x.item.shape[1] > 0:
+        return F.linear(x.item, item, bias)
+    shared = F.linear(x.user, user, bias)
+    if x.row_user is not None:
+        shared = shared.index_select(0, x.row_user)
+    return torch.addmm(shared, x.item, item.t()) if item.shape[1] > 0 else shared
 
 
 class Bank(nn.Module):
-    """M perceptrons of one shape, multiplied together: [M, N, H_0] -> [M, N, H_last], ReLU after every layer.
+    """M perceptrons of one shape: M times [N, H_0] -> M times [N, H_last], ReLU after every layer.
 
-    `widths` is (H_0, ..., H_last); with one width it is the identity.
+    `widths` is (H_0, ..., H_last); with one width it is the identity. A product each, not a batched one: onnxruntime
+    takes bias and ReLU into the product then, and in training it costs the same.
     """
 
     def __init__(self, members: int, widths: Sequence[int], dropout: float = 0.0) -> None:
         super().__init__()
         pairs = list(itertools.pairwise(widths))
         self.weights = nn.ParameterList(_uniform((members, a, b), a) for a, b in pairs)
-        self.biases = nn.ParameterList(_uniform((members, 1, b), a) for a, b in pairs)
+        self.biases = nn.ParameterList(_uniform((members, b), a) for a, b in pairs)
         self.dropout = dropout
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[M, N, H_0] -> [M, N, H_last]."""
+    def forward(self, xs: Sequence[Tensor]) -> Sequence[Tensor]:
+        """M times [N, H_0] -> M times [N, H_last]."""
         for weight, bias in zip(self.weights, self.biases, strict=True):
-            x = F.relu(torch.baddbmm(bias, x, weight))
-            x = F.dropout(x, self.dropout, self.training)
-        return x
-
-
-class Heads(nn.Module):
-    """One logit per task from the task's own vector: [T, N, H] -> [N, T]."""
-
-    def __init__(self, tasks: int, width: int) -> None:
-        super().__init__()
-        self.weight = _uniform((tasks, width, 1), width)
-        self.bias = nn.Parameter(torch.zeros(tasks))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[T, N, H] -> [N, T]."""
-        return torch.bmm(x, self.weight).squeeze(2).t() + self.bias
+            xs = [F.dropout(x.relu(), self.dropout, self.training) for x in products(xs, weight, bias)]
+        return xs
 
 
 class Towers(nn.Module):
-    """A perceptron and a logit per task: [T, N, H] -> [N, T]."""
+    """A perceptron and a logit per task, from the task's own vector: T times [N, H] -> [N, T]."""
 
     def __init__(self, tasks: int, widths: Sequence[int], dropout: float = 0.0) -> None:
         super().__init__()
         self.bank = Bank(tasks, widths, dropout)
-        self.heads = Heads(tasks, widths[-1])
+        self.weight = _uniform((tasks, widths[-1], 1), widths[-1])
+        self.bias = nn.Parameter(torch.zeros(tasks, 1))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[T, N, H] -> [N, T]."""
-        logits: Tensor = self.heads(self.bank(x))
-        return logits
-
-
-def split(x: Tensor, count: int) -> Tensor:
-    """Cut a fused layer's output into its members: [N, M * H] -> [N, M, H]."""
-    return x.reshape(x.shape[0], count, x.shape[1] // count)
+    def forward(self, xs: Sequence[Tensor]) -> Tensor:
+        """T times [N, H] -> [N, T]."""
+        return torch.cat(products(self.bank(xs), self.weight, self.bias), dim=1)
 
 
-def members(x: Tensor, count: int) -> Tensor:
-    """The same with the members first, as a `Bank` takes them: [N, M * H] -> [M, N, H]."""
-    return split(x, count).transpose(0, 1)
+def products(xs: Sequence[Tensor], weight: Tensor, bias: Tensor) -> list[Tensor]:
+    """A linear layer for each of M inputs: M times [N, A], [M, A, B], [M, B] -> M times [N, B]."""
+    return [torch.addmm(b, x, w) for x, w, b in zip(xs, weight.unbind(), bias.unbind(), strict=True)]
+
+
+def mix(gates: Tensor, experts: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Each group's sum of the experts, weighted by the softmax of its gates.
+
+    [N, G, E] unnormalised, E times [N, H] -> G times [N, H].
+    """
+    return torch.bmm(gates.softmax(dim=2), torch.stack(list(experts)).transpose(0, 1)).unbind(dim=1)
 
 
 def _uniform(shape: tuple[int, ...], fan_in: int) -> nn.Parameter:

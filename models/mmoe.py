@@ -2,12 +2,11 @@
 
 from typing import Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
 from models.architecture import Architecture, Layers, Options
-from models.layers import Bank, Pair, PairLinear, Towers, Widths, members, split
+from models.layers import Bank, Pair, PairLinear, Towers, Widths, mix
 
 
 class MMoEOptions(Options):
@@ -26,17 +25,13 @@ class MMoE(Architecture):
 
     def __init__(self, options: MMoEOptions, widths: Widths, tasks: int) -> None:
         super().__init__(options, widths, tasks)
-        self.experts_count = options.experts
-        self.first = PairLinear(widths, tasks * options.experts + options.experts * options.expert[0])
+        self.first = PairLinear(widths, tasks * options.experts, *[options.expert[0]] * options.experts)
         self.experts = Bank(options.experts, options.expert, options.dropout)
         self.towers = Towers(tasks, (options.expert[-1], *options.tower), options.dropout)
 
     def forward(self, x: Pair) -> Tensor:
         """Pair -> logits [N, T]."""
-        first = self.first(x)  # the gates and the experts' first layers, multiplied together
-        cut = self.tasks * self.experts_count
-        gate = split(first[:, :cut], self.tasks).softmax(dim=2)  # [N, T, E]
-        experts = self.experts(members(first[:, cut:].relu(), self.experts_count))  # [E, N, H]
-        mixed = torch.bmm(gate, experts.transpose(0, 1))  # [N, T, H]
-        logits: Tensor = self.towers(mixed.transpose(0, 1))
+        gates, *hidden = self.first(x)
+        experts = self.experts([h.relu() for h in hidden])
+        logits: Tensor = self.towers(mix(gates.unflatten(1, (self.tasks, -1)), experts))
         return logits

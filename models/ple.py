@@ -1,5 +1,6 @@
 """Progressive Layered Extraction (Tang et al., RecSys 2020, doi 10.1145/3383313.3412236, section 3)."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -7,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models.architecture import Architecture, Layers, Options
-from models.layers import Bank, Pair, PairLinear, Towers, Widths, members, split
+from models.layers import Bank, Pair, PairLinear, Towers, Widths, mix, products
 
 
 class PLEOptions(Options):
@@ -30,58 +31,51 @@ class PLE(Architecture):
     """
 
     options_type = PLEOptions
-    owner: Tensor
     mask: Tensor
 
     def __init__(self, options: PLEOptions, widths: Widths, tasks: int) -> None:
         super().__init__(options, widths, tasks)
-        owner = torch.arange(tasks).repeat_interleave(options.private)
-        owner = torch.cat([owner, torch.full((options.shared,), tasks)])  # [E], the shared group is the last
-        experts, last = len(owner), options.expert[-1]
+        shared = tasks  # the shared group is the last
+        self.owner = [task for task in range(tasks) for _ in range(options.private)] + [shared] * options.shared
+        experts, last = len(self.owner), options.expert[-1]
         groups = [tasks + 1] * (options.levels - 1) + [tasks]
-        self.group_count, self.experts_count = groups[0], experts
-        self.first = PairLinear(widths, groups[0] * experts + experts * options.expert[0])
+        self.first = PairLinear(widths, groups[0] * experts, *[options.expert[0]] * experts)
         self.experts = nn.ModuleList(
             Bank(experts, options.expert if level == 0 else (last, *options.expert), options.dropout)
             for level in range(options.levels)
         )
         self.gates = nn.ModuleList(Gates(count, last, experts) for count in groups[1:])
         self.towers = Towers(tasks, (last, *options.tower), options.dropout)
-        foreign = (
-            (owner != tasks) & (owner != torch.arange(tasks + 1)[:, None]) & (torch.arange(tasks + 1)[:, None] < tasks)
-        )
-        self.register_buffer("owner", owner, persistent=False)
-        self.register_buffer("mask", torch.zeros(tasks + 1, experts).masked_fill(foreign, -torch.inf), persistent=False)
+        foreign = [
+            [group != shared and owner not in (group, shared) for owner in self.owner] for group in range(tasks + 1)
+        ]
+        mask = torch.zeros(tasks + 1, experts).masked_fill(torch.tensor(foreign), -torch.inf)
+        self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, x: Pair) -> Tensor:
         """Pair -> logits [N, T]."""
-        first = self.first(x)
-        cut = self.group_count * self.experts_count
-        gate = split(first[:, :cut], self.group_count)
-        groups = self.extract(0, gate, members(first[:, cut:].relu(), self.experts_count))
+        first, *hidden = self.first(x)
+        groups = self.extract(0, first.unflatten(1, (-1, len(self.owner))), [h.relu() for h in hidden])
         for level, gates in enumerate(self.gates, start=1):
-            gate = gates(groups[: gates.count]).transpose(0, 1)
-            groups = self.extract(level, gate, groups.index_select(0, self.owner))
+            groups = self.extract(level, gates(groups), [groups[owner] for owner in self.owner])
         logits: Tensor = self.towers(groups)
         return logits
 
-    def extract(self, level: int, gate: Tensor, x: Tensor) -> Tensor:
-        """One level: unnormalised gates [N, G, E] and the experts' inputs [E, N, H] -> group outputs [G, N, H]."""
-        weights = (gate + self.mask[: gate.shape[1]]).softmax(dim=2)
-        experts = self.experts[level](x).transpose(0, 1)  # [N, E, H]
-        return torch.bmm(weights, experts).transpose(0, 1)
+    def extract(self, level: int, gates: Tensor, xs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """One level: unnormalised gates [N, G, E] and each expert's input [N, H] -> each group's output [N, H]."""
+        return mix(gates + self.mask[: gates.shape[1]], self.experts[level](xs))
 
 
 class Gates(nn.Module):
-    """A linear gate per group: [G, N, H] -> unnormalised weights [G, N, E]."""
+    """A linear gate for each of the first G groups: [N, H] each -> unnormalised weights [N, G, E]."""
 
     def __init__(self, count: int, width: int, experts: int) -> None:
         super().__init__()
         bound = width**-0.5
         self.count = count
         self.weight = nn.Parameter(torch.empty(count, width, experts).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.zeros(count, 1, experts))
+        self.bias = nn.Parameter(torch.zeros(count, experts))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[G, N, H] -> [G, N, E]."""
-        return torch.baddbmm(self.bias, x, self.weight)
+    def forward(self, xs: Sequence[Tensor]) -> Tensor:
+        """At least G times [N, H] -> [N, G, E]."""
+        return torch.stack(products(xs[: self.count], self.weight, self.bias), dim=1)

@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from models.architecture import Architecture, Layers, Options
-from models.layers import Pair, PairLinear, Towers, Widths, members
+from models.layers import Pair, PairLinear, Towers, Widths
 
 
 class SeparateTowersOptions(Options):
@@ -25,11 +25,10 @@ class SeparateTowers(Architecture):
 
     def __init__(self, options: SeparateTowersOptions, widths: Widths, tasks: int) -> None:
         super().__init__(options, widths, tasks)
-        first, *_ = options.tower
-        self.first = PairLinear(widths, tasks * first)
+        self.first = PairLinear(widths, *[options.tower[0]] * tasks)
         self.towers = Towers(tasks, options.tower, options.dropout)
 
     def forward(self, x: Pair) -> Tensor:
         """Pair -> logits [N, T]."""
-        logits: Tensor = self.towers(members(self.first(x).relu(), self.tasks))
+        logits: Tensor = self.towers([h.relu() for h in self.first(x)])
         return logits

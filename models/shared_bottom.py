@@ -23,13 +23,12 @@ class SharedBottom(Architecture):
 
     def __init__(self, options: SharedBottomOptions, widths: Widths, tasks: int) -> None:
         super().__init__(options, widths, tasks)
-        first, *_ = options.trunk
-        self.first = PairLinear(widths, first)
+        self.first = PairLinear(widths, options.trunk[0])
         self.trunk = Bank(1, options.trunk, options.dropout)
         self.towers = Towers(tasks, (options.trunk[-1], *options.tower), options.dropout)
 
     def forward(self, x: Pair) -> Tensor:
         """Pair -> logits [N, T]."""
-        h = self.trunk(self.first(x).relu().unsqueeze(0))
-        logits: Tensor = self.towers(h.expand(self.tasks, -1, -1))
+        h = self.trunk([h.relu() for h in self.first(x)])
+        logits: Tensor = self.towers([*h] * self.tasks)
         return logits
