@@ -3,6 +3,7 @@
 Knows optimisers, losses over batches, and when to stop. Does not know features, files or what comes after.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from contract.errors import RunInvalid
 from contract.tasks import Task, ancestry
 from models.inputs import Encoded
 from models.ranker import Ranker
@@ -89,7 +91,16 @@ class Keeper:
         self._kept: dict[str, Tensor] = {}
 
     def add(self, evaluation: Evaluation) -> bool:
-        """Take note of an evaluation; True when training should stop."""
+        """Take note of an evaluation; True when training should stop.
+
+        Raises: RunInvalid when training has diverged.
+        """
+        if not math.isfinite(evaluation.validation_loss):
+            raise RunInvalid(
+                f"the validation loss is not a finite number after {evaluation.rows_seen} rows",
+                place="[training]",
+                remedy="lower learning_rate or embedding_learning_rate",
+            )
         self.evaluations.append(evaluation)
         if evaluation.validation_loss <= self.evaluations[self.best].validation_loss:
             self.best = len(self.evaluations) - 1
@@ -113,7 +124,10 @@ def train(
     seed: int,
     on_progress: Callable[[int], None],
 ) -> History:
-    """Train in place, and leave the network of the evaluation with the least validation loss."""
+    """Train in place, and leave the network of the evaluation with the least validation loss.
+
+    Raises: RunInvalid when training diverges.
+    """
     torch.set_flush_denormal(True)  # denormal gradients would halve the speed
     random = np.random.default_rng(seed)
     optimiser, loss, keeper = Optimiser(ranker, options), Loss(tasks, options), Keeper(ranker, options.patience)
