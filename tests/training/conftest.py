@@ -4,12 +4,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
 from contract.bundle import Bundle
 from tests.training import small
 from training.pipeline import train
 from training.run import Run, parse_run
 from training.simulator import LOG, TRUTH, simulate
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """Small products gain nothing from several threads, and workers share the processors."""
+    torch.set_num_threads(1)
 
 
 @dataclass(frozen=True)
