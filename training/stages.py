@@ -26,8 +26,10 @@ class Stages:
             TextColumn("{task.description:<10}"),
             BarColumn(),
             TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
         ]
-        with Progress(*columns, TimeRemainingColumn(), console=self.console, transient=True) as progress:
+        quiet = not self.console.is_terminal  # a log file wants no bars
+        with Progress(*columns, console=self.console, transient=True, disable=quiet) as progress:
             bar = progress.add_task(title, total=total, rate="")
             shown = 0.0
             done = 0
