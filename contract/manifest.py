@@ -16,6 +16,7 @@ from contract.tasks import Output, Task
 
 FORMAT_VERSION = 1
 MANIFEST, MODEL, GOLDEN, CARD = "manifest.json", "model.onnx", "golden.json", "card.html"
+ROW_USER = "row_user"
 UNSEALED = "0" * 64
 UNKNOWN_WORDS = {"extra_forbidden", "literal_error", "union_tag_invalid"}
 
@@ -100,7 +101,7 @@ class Manifest(Frozen):
     tasks: tuple[Task, ...]
     features: tuple[Feature, ...]
     inputs: tuple[Input, ...]
-    row_user: str = "row_user"
+    row_user: str = ROW_USER
     outputs: tuple[Output, ...]
     architecture: str
     parameters: int

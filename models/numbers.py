@@ -8,12 +8,16 @@ from torch import Tensor, nn
 
 from models.inputs import Number
 
+AFFINE_LIMIT = 1e4
+
 
 class Numbers(nn.Module):
     """Encodes all numeric features of a side at once: [B, F] with NaN for missing -> [B, width].
 
     Blocks of the output, each for the features that have it, in order: affine values (standardise, log1p), one
     step function per edge but the lowest (quantile), one ramp per bin (piecewise), missing indicators.
+
+    Affine values are kept within AFFINE_LIMIT, so that no finite input can overflow further on.
 
     NOTE[DIFF]: the ramps of the first and last bin are kept within [0, 1] too, where Gorishniy et al. 2022
     (eq. 1) let them run on: a price of 1e9 in production must not score like nothing seen in training.
@@ -65,7 +69,7 @@ class Numbers(nn.Module):
             value = x.index_select(0, self.affine)
             if self.any_log:
                 value = torch.where(self.is_log > 0, value.sign() * value.abs().log1p(), value)
-            blocks.append((value - self.center) * self.per_spread)
+            blocks.append(((value - self.center) * self.per_spread).clamp(-AFFINE_LIMIT, AFFINE_LIMIT))
         if len(self.steps):
             blocks.append((x.index_select(0, self.steps) >= self.step_edge).to(x.dtype))
         if len(self.ramps):

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from contract.bundle import Calibration, Input
 from contract.features import Feature, Numeric
 from contract.features import Sequence as SequenceFeature
+from contract.manifest import ROW_USER
 from contract.tasks import Task, ancestry, outputs
 from models.ranker import Ranker
 from training.encoders import Fitted
 from training.transforms import ML_DOMAIN, ORT_DOMAIN, Transforms, encoded_name
 
-ROW_USER = "row_user"
 OPSET = 20
 EXAMPLE_USERS, EXAMPLE_CANDIDATES, EXAMPLE_LENGTH = 3, 5, 4  # all different, none 1: nothing may be taken as fixed
 

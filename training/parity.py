@@ -28,9 +28,10 @@ from contract.features import (
     owner,
 )
 from contract.features import Sequence as SequenceFeature
+from contract.manifest import ROW_USER
 from training.columns import ABSENT, codes_of, floats_of
 from training.encoders import Fitted, default_row
-from training.export import ROW_USER, Served, graph_inputs
+from training.export import Served, graph_inputs
 from training.tensors import Tensors
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from contract.bundle import CARD, FORMAT_VERSION, GOLDEN, MODEL, Bundle, Manifest, check_target, publish_bundle
 from contract.errors import SourceMissing
+from contract.manifest import ROW_USER
 from contract.tasks import outputs
 from models.ranker import Ranker
 from training import loop
@@ -21,7 +22,7 @@ from training.card import render_card
 from training.checks import check_classes, check_leaks
 from training.encoders import fit
 from training.evaluation import evaluate, metrics_table
-from training.export import ROW_USER, Served, export_graph, graph_inputs
+from training.export import Served, export_graph, graph_inputs
 from training.facts import card_facts, provenance, reference
 from training.held_out import extra_columns, row_weight, score_rows
 from training.parity import Check, check_parity

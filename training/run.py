@@ -15,7 +15,8 @@ from pydantic import Field, SerializeAsAny, ValidationError, field_validator, mo
 from contract.errors import RunInvalid, SourceMissing, UnknownKey
 from contract.features import Categorical, Feature, Frozen, Numeric, check_features
 from contract.features import Sequence as SequenceFeature
-from contract.tasks import CLICK_AND_CONVERSION, Task, check_tasks
+from contract.manifest import ROW_USER
+from contract.tasks import CLICK_AND_CONVERSION, Task, check_tasks, outputs
 from models.architecture import Options
 from models.registry import ARCHITECTURES, architecture_name
 
@@ -143,10 +144,13 @@ class Run(Frozen):
             for name in getattr(self.training, key):
                 if name not in names:
                     raise ValueError(f"training.{key} names {name!r}, which is no task{_nearest(name, names)}")
+        reserved = {ROW_USER, *(output.name for output in outputs(self.tasks))}
         labels = {task.label for task in self.tasks}
         for feature in self.features:
             if feature.name in labels:
                 raise ValueError(f"{feature.name!r} is both a feature and a label")
+            if feature.name in reserved:
+                raise ValueError(f"a feature cannot be named {feature.name!r}, which the model's graph uses itself")
         return self
 
     @property
