@@ -56,7 +56,8 @@ def check_leaks(tensors: Sequence[Tensors], fitted: Fitted, tasks: tuple[Task, .
         if labels.sum() < LEAK_POSITIVES or labels.all():
             continue
         for name, old, new in _columns(train, validation, fitted):
-            score = _rates(old[held[0]], seen)[new[held[1]]]
+            size = 1 + int(max(old.max(initial=0), new.max(initial=0)))
+            score = _rates(old[held[0]], seen, size)[new[held[1]]]
             found = auc(labels, score)
             if found > LEAK_AUC:
                 raise LeakingFeature(
@@ -66,9 +67,8 @@ def check_leaks(tensors: Sequence[Tensors], fitted: Fitted, tasks: tuple[Task, .
                 )
 
 
-def _rates(codes: NDArray[np.int64], labels: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Smoothed training rate of each code, with the mean for codes not seen."""
-    size = 2 + int(codes.max(initial=0))
+def _rates(codes: NDArray[np.int64], labels: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    """Smoothed training rate of each code below `size`, with the mean for codes not seen."""
     count = np.bincount(codes, minlength=size)
     mean = labels.mean() if len(labels) else 0.0
     rates: NDArray[np.float64] = (np.bincount(codes, labels, minlength=size) + mean) / (count + 1.0)
@@ -78,7 +78,7 @@ def _rates(codes: NDArray[np.int64], labels: NDArray[np.float64]) -> NDArray[np.
 def _columns(
     train: Tensors, validation: Tensors, fitted: Fitted
 ) -> Iterator[tuple[str, NDArray[np.int64], NDArray[np.int64]]]:
-    """Each single-valued feature as small codes, of training and validation rows; codes new in the latter are 0."""
+    """Each single-valued feature as small codes, of training and validation rows."""
     for dim in train.ids:
         start = 0
         for lookup in fitted.inputs.ordered(dim):
@@ -89,5 +89,10 @@ def _columns(
     for i, number in enumerate(fitted.inputs.ordered_numbers()):
         present = train.numbers[~np.isnan(train.numbers[:, i]), i]
         edges = np.array(quantile_edges(present, LEAK_BINS), np.float32)
-        old, new = (np.searchsorted(edges, x.numbers[:, i], side="right") for x in (train, validation))
+        old, new = (_bins(x.numbers[:, i], edges) for x in (train, validation))
         yield number.name, old, new
+
+
+def _bins(values: NDArray[np.float32], edges: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Number of each value's bin; a missing one has a bin of its own."""
+    return np.where(np.isnan(values), len(edges) + 1, np.searchsorted(edges, values, side="right"))
