@@ -70,30 +70,7 @@ def test_every_cell_equals_the_reference(
     assert_equal_to_reference(small.prepare(small.document(path), tmp_path), log)
 
 
-@pytest.mark.parametrize(
-    "feature",
-    [
-        {"name": "city", "min_count": 1},
-        {"name": "city", "min_count": 60},
-        {"name": "city", "buckets": 8},
-        {"name": "city", "buckets": 8, "missing": "default", "default": "city3"},
-        {"name": "city", "min_count": 60, "missing": "default", "default": "nowhere"},
-        {"name": "city", "min_count": 50, "missing": "default", "default": "city3", "unknown": "missing"},
-        {"name": "shop", "min_count": 1},
-        {"name": "shop", "missing": "default", "default": 3},
-        {"name": "shop", "buckets": 5, "missing": "default", "default": 3},
-        {"name": "shop", "dtype": "string"},
-        {"name": "position", "min_count": 24},
-        {"name": "position", "dtype": "string", "buckets": 8},
-        {"name": "member", "buckets": 3},
-        {"name": "brand", "min_count": 17},
-        {"name": "recent", "kind": "sequence", "max_length": 5, "min_count": 20},
-        {"name": "recent", "kind": "sequence", "max_length": 1, "buckets": 7},
-        {"name": "actions", "kind": "sequence", "max_length": 2},
-        {"name": "actions", "kind": "sequence", "dtype": "string", "buckets": 4},
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("feature", small.POLICIES, ids=str)
 def test_every_policy_equals_the_reference(
     feature: small.Document, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
