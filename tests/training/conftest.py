@@ -6,8 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from contract.bundle import Bundle
+from contract.bundle import Bundle, Calibration
+from models.ranker import Ranker
 from tests.training import small
+from training.encoders import Fitted
+from training.export import Served, export_graph
+from training.parity import Check
 from training.pipeline import train
 from training.run import Run, parse_run
 from training.simulator import LOG, TRUTH, simulate
@@ -80,3 +84,41 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> small.Prepared:
     directory = tmp_path_factory.mktemp("prepared")
     log = small.write(directory / "log.parquet", small.columns())
     return small.prepare(small.document(log), directory)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The graph of a network on the prepared log: not trained, but with weights so wide that scores differ."""
+
+    prepared: small.Prepared
+    ranker: Ranker
+    calibration: tuple[Calibration, ...]
+    model: bytes
+
+    def check(self, model: bytes | None = None, calibration: tuple[Calibration, ...] | None = None) -> Check:
+        """This graph, or another, beside this network."""
+        run, fitted = self.prepared.run, self.prepared.fitted
+        served = Served(self.ranker, fitted.features, run.tasks, calibration or self.calibration, flat=False)
+        return Check(model or self.model, served, fitted)
+
+
+def wide_ranker(fitted: Fitted, run: Run) -> Ranker:
+    """A network whose scores differ from row to row."""
+    torch.manual_seed(0)
+    ranker = Ranker(fitted.inputs, run.model, len(run.tasks))
+    with torch.no_grad():
+        for table in ranker.embeddings.tables.values():
+            table.normal_(std=3.0)
+    return ranker
+
+
+@pytest.fixture(scope="session")
+def exported(prepared: small.Prepared) -> Exported:
+    """The one export that the tests of the graph share."""
+    ranker = wide_ranker(prepared.fitted, prepared.run)
+    calibration = (
+        Calibration(task="click", slope=1.5, intercept=-0.5),
+        Calibration(task="conversion", slope=0.7, intercept=0.3),
+    )
+    model = export_graph(ranker, prepared.fitted, prepared.run.tasks, calibration)
+    return Exported(prepared, ranker, calibration, model)
