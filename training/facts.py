@@ -61,7 +61,7 @@ def provenance(run: Run, sources: Sequence[Source]) -> Provenance:
     """Where the model comes from; no clock and no machine."""
     digest = hashlib.sha256("\n".join(source.fingerprint() for source in sources).encode()).hexdigest()
     return Provenance(
-        run=run.model_dump(mode="json", exclude_defaults=True),
+        run=run.model_dump(mode="json", exclude_none=True),  # defaults too: they may change, and `kind` is one
         seed=run.seed,
         libraries={name: importlib.metadata.version(name) for name in LIBRARIES},
         data_fingerprint=digest,

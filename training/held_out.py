@@ -20,7 +20,7 @@ from training.calibration import probabilities
 from training.encoders import unify
 from training.loop import predict_logits
 from training.run import Run, TruthOptions
-from training.source import open_source
+from training.source import Source, open_source
 from training.staging import Staged
 from training.tensors import Tensors
 
@@ -29,12 +29,15 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Scored rows: each array has one entry a row; `truth` and `slices` by output and column name."""
+    """Scored rows: each array has one entry a row; `truth` and `slices` by output and column name.
+
+    `group` numbers the groups; rows without a value are a group of their own.
+    """
 
     scores: dict[str, NDArray[np.float32]]
     labels: NDArray[np.uint8]
     weight: Floats
-    group: NDArray[Any] | None
+    group: NDArray[np.int64] | None
     slices: dict[str, NDArray[Any]]
     truth: dict[str, Floats] | None
 
@@ -44,14 +47,14 @@ def score_rows(run: Run, ranker: Ranker, calibration: Sequence[Calibration], row
 
     Raises: DataInvalid, RunInvalid (of the truth).
     """
-    options = run.evaluation
+    options, truth = run.evaluation, open_truth(run)
     return HeldOut(
         scores=probabilities(run.tasks, predict_logits(ranker, rows), calibration),
         labels=rows.labels,
         weight=row_weight(run, rows),
-        group=extra_values(staged, options.group, rows).to_numpy(zero_copy_only=False) if options.group else None,
+        group=_extra_index(staged, options.group, rows)[0] if options.group else None,
         slices={name: extra_values(staged, name, rows).to_numpy(zero_copy_only=False) for name in options.slices},
-        truth=_truth(run, options.truth, staged, rows) if options.truth else None,
+        truth=_truth(options.truth, truth, staged, rows) if options.truth and truth else None,
     )
 
 
@@ -68,14 +71,26 @@ def row_weight(run: Run, rows: Tensors) -> Floats:
 
 def extra_values(staged: Staged, name: str, rows: Tensors) -> pa.Array:
     """Values of an extra column at some rows."""
-    codes = staged.extra[name]
-    values, maps = unify([codes])
-    every = np.concatenate([to_value[batch[:, 0]] for batch, to_value in zip(codes.batches(), maps[0], strict=True)])
-    index = every[rows.row]
+    index, values = _extra_index(staged, name, rows)
     return values.take(pa.array(index, mask=index == len(values)))
 
 
-def _truth(run: Run, options: TruthOptions, staged: Staged, rows: Tensors) -> dict[str, Floats]:
+def _extra_index(staged: Staged, name: str, rows: Tensors) -> tuple[NDArray[np.int64], pa.Array]:
+    """For some rows the index of their value among the distinct values of an extra column; missing comes last."""
+    codes = staged.extra[name]
+    values, maps = unify([codes])
+    every = np.concatenate([to_value[batch[:, 0]] for batch, to_value in zip(codes.batches(), maps[0], strict=True)])
+    return every[rows.row], values
+
+
+def open_truth(run: Run) -> Source | None:
+    """The file of true probabilities, if the run names one; only its columns' names are looked at.
+
+    Raises: RunInvalid, SourceMissing, ColumnMissing, DataInvalid.
+    """
+    options = run.evaluation.truth
+    if options is None:
+        return None
     names = [output.name for output in outputs(run.tasks)]
     for name in options.columns:
         if name not in names:
@@ -84,6 +99,10 @@ def _truth(run: Run, options: TruthOptions, staged: Staged, rows: Tensors) -> di
             )
     source = open_source(options.path)
     source.check_columns([options.key, *options.columns.values()])
+    return source
+
+
+def _truth(options: TruthOptions, source: Source, staged: Staged, rows: Tensors) -> dict[str, Floats]:
     table = source.dataset.to_table([options.key, *dict.fromkeys(options.columns.values())])
     keys = extra_values(staged, options.key, rows)
     index = pc.index_in(keys, value_set=table.column(options.key).combine_chunks().cast(keys.type))

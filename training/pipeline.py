@@ -24,7 +24,7 @@ from training.encoders import fit
 from training.evaluation import evaluate, metrics_table
 from training.export import Served, export_graph, graph_inputs
 from training.facts import card_facts, provenance, reference
-from training.held_out import extra_columns, row_weight, score_rows
+from training.held_out import extra_columns, open_truth, row_weight, score_rows
 from training.parity import Check, check_parity
 from training.run import Run
 from training.source import Source, open_source
@@ -47,6 +47,7 @@ def train(run: Run, output: Path | None = None, console: Console | None = None) 
         scratch = Path(directory)
         with stages("split"):
             log = read_log(run)
+            open_truth(run)  # what is wrong with it should be known before training
         with stages("read", len(log.split)) as report:
             staged = stage(log, run.features, run.tasks, extra_columns(run), scratch, report)
         with stages("encode", len(log.split)) as report:
