@@ -1,5 +1,6 @@
 """What several tests of the trainer look at, made once: a simulated log, a bundle trained on it, a prepared log."""
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,7 +76,8 @@ def simulated_run(simulated: Path) -> small.Document:
 def trained(simulated_run: small.Document, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A bundle published by a whole run."""
     directory, run = tmp_path_factory.mktemp("bundles") / "simulated", parse_run(simulated_run)
-    return Trained(train(run, directory), directory, run)
+    with contextlib.chdir(directory.parent):  # outside the repository, whose state may change between two runs
+        return Trained(train(run, directory), directory, run)
 
 
 @pytest.fixture(scope="session")
