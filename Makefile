@@ -54,7 +54,7 @@ lock: $(READY) ## write requirements/*.lock from pyproject.toml
 # ---------------------------------------------------------------- checks
 
 test: lint ## lint, then every test
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(READY) ## ruff, mypy (strict), import-linter
 	$(BIN)/ruff check .
