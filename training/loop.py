@@ -17,6 +17,7 @@ from contract.tasks import Task, ancestry
 from models.inputs import Encoded
 from models.ranker import Ranker
 from training.adagrad import RowwiseAdagrad
+from training.averaging import Average
 from training.batches import in_order, shuffled
 from training.objectives import objective
 from training.run import TrainingOptions
@@ -109,7 +110,7 @@ class Keeper:
 
     def restore(self) -> History:
         """Put the best network back."""
-        if self.best < len(self.evaluations) - 1:
+        if self._kept:  # empty when no loss was a number
             self.ranker.load_state_dict(self._kept)
         return History(tuple(self.evaluations), self.best)
 
@@ -134,19 +135,24 @@ def train(
     positives = int(np.count_nonzero(rows.labels[:, 0]))
     steps = (positives + options.negative_rate * (len(rows) - positives)) / options.batch_rows
     every = max(1, round(steps / options.evaluations_per_epoch))
-    seen = 0
+    average, seen = Average(ranker, options.average), 0
+
+    def judge(losses: Sequence[Tensor]) -> bool:
+        with average.taken():
+            return keeper.add(Evaluation(seen, _mean(losses), validate(ranker, validation, loss)))
+
     for epoch in range(options.epochs):
         losses: list[Tensor] = []
         due = [every * (k + 1) for k in range(options.evaluations_per_epoch - 1)]
         for step, (encoded, labels) in enumerate(shuffled(rows, options.batch_rows, options.negative_rate, random)):
             if step in due:
-                if keeper.add(Evaluation(seen, _mean(losses), validate(ranker, validation, loss))):
+                if judge(losses):
                     return keeper.restore()
                 losses = []
             losses.append(_step(ranker, optimiser, loss, encoded, labels))
             seen += len(labels)
             on_progress(min(seen, (epoch + 1) * len(rows)))
-        if keeper.add(Evaluation(seen, _mean(losses), validate(ranker, validation, loss))):
+        if judge(losses):
             break
     return keeper.restore()
 

@@ -85,6 +85,7 @@ class TrainingOptions(Frozen):
     negative_rate: Share = 1.0
     evaluations_per_epoch: int = Field(default=1, ge=1, le=1000)
     patience: int = Field(default=3, ge=1, description="evaluations without a better validation loss before stopping")
+    average: int = Field(default=1, ge=1, le=1000, description="evaluations over which the weights are averaged")
     threads: int | None = Field(default=None, ge=1)
 
 

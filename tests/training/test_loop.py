@@ -105,6 +105,18 @@ def test_network_of_the_least_validation_loss_is_kept(learnable: small.Prepared)
     assert max(losses) - min(losses) > 1e-3
 
 
+def test_mean_weights_are_judged_and_kept_while_training_goes_on_without_them(learnable: small.Prepared) -> None:
+    options: dict[str, Any] = {"epochs": 3, "evaluations_per_epoch": 3, "patience": 9, "learning_rate": 0.1}
+    _, plain = trained(learnable, **options)
+    ranker, history = trained(learnable, **options, average=4)
+    losses = [evaluation.validation_loss for evaluation in history.evaluations]
+    kept = validate(ranker, learnable.tensors[VALIDATION], Loss(CLICK_AND_CONVERSION, TrainingOptions()))
+    assert kept == pytest.approx(min(losses), abs=1e-6)
+    assert [x.train_loss for x in history.evaluations] == [x.train_loss for x in plain.evaluations]
+    assert losses[0] == plain.evaluations[0].validation_loss
+    assert losses[1:] != [x.validation_loss for x in plain.evaluations[1:]]
+
+
 def test_training_stops_when_patience_runs_out(learnable: small.Prepared) -> None:
     _, history = trained(learnable, epochs=30, evaluations_per_epoch=2, learning_rate=0.3, patience=2)
     assert len(history.evaluations) == history.best + 3 < 60
