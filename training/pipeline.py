@@ -21,7 +21,7 @@ from training.calibration import calibrate, downsampling_shift
 from training.card import render_card
 from training.checks import check_classes, check_leaks
 from training.encoders import fit
-from training.evaluation import evaluate, metrics_table
+from training.evaluation import evaluate
 from training.export import Served, export_graph, graph_inputs
 from training.facts import card_facts, provenance, reference
 from training.held_out import extra_columns, open_truth, row_weight, score_rows
@@ -31,6 +31,7 @@ from training.source import Source, open_source
 from training.split import TEST, TRAIN, VALIDATION, Log, assign
 from training.stages import Stages
 from training.staging import stage
+from training.summary import metrics_table
 from training.tensors import encode
 
 
@@ -117,7 +118,8 @@ def prepare(run: Run) -> None:
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a costly debugging aid
     torch.set_num_threads(run.training.threads or len(os.sched_getaffinity(0)))
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    for chatty in ("torch.onnx", "onnxscript"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
 
 
 def read_log(run: Run) -> Log:

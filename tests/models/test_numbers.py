@@ -22,7 +22,8 @@ RAMPS = Number("d", "user", "piecewise", fill=2.5, indicator=False, edges=(0.0, 
 TWO_EDGES = Number("e", "user", "piecewise", fill=0.0, indicator=True, edges=(0.0, 1.0))
 EVERY = (STEPS, RAMPS, LOG, STANDARD, TWO_EDGES)  # in an order unlike that of the blocks
 
-VALUE = st.floats(width=32, allow_infinity=False, allow_subnormal=False, min_value=-(2.0**100), max_value=2.0**100)
+PRESENT = st.floats(width=32, allow_subnormal=False, min_value=-(2.0**100), max_value=2.0**100)
+VALUE = st.just(math.nan) | PRESENT
 
 
 def encode(numbers: Sequence[Number], rows: Floats) -> Floats:

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from rich.console import Console
 
 from contract.bundle import Metric
 from contract.features import INT64_MISSING
@@ -17,7 +16,6 @@ from training.evaluation import (
     evaluate,
     histogram,
     measured_rows,
-    metrics_table,
     reliability,
     score_reference,
     slices,
@@ -195,21 +193,6 @@ def test_curves_follow_the_measured_rows_and_skip_empty_ones() -> None:
     assert [(curve.output, curve.rows) for curve in told][:3] == [("pctr", "all"), ("pctr", "truth"), ("pcvr", "given")]
     assert sum(one.rows for one in told[2].bins) == labels[:, 0].sum()
     assert len(curves(measured_rows(CLICK_AND_CONVERSION, scores, np.zeros((2000, 2))))) == 2
-
-
-def test_table_names_every_output_and_fits_eighty_columns() -> None:
-    labels, scores, truth = log(10, 3000)
-    measured = evaluate(CLICK_AND_CONVERSION, scores, labels, truth=truth, group=np.arange(3000) % 99, resamples=20)
-    console = Console(width=80, record=True, file=None, quiet=False, color_system=None)
-    with console.capture() as captured:
-        console.print(metrics_table(measured))
-    text = captured.get()
-    assert "…" not in text
-    for word in ("pctr", "pcvr", "pctcvr", "given", "truth", "AUC", "GAUC", "log-loss", "NE", "ECE", "PCOC"):
-        assert word in text
-    assert f"{found(measured, 'pcoc', 'pctr', 'all').value:.3f}"[:4] in text
-    with console.capture() as captured:
-        console.print(metrics_table(()))
 
 
 @pytest.mark.parametrize(("half", "expected"), [(0.0043, 4), (0.043, 3), (0.43, 2), (0.00000001, 6), (0.0, 4)])
