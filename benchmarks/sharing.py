@@ -247,7 +247,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--candidates", nargs="+", type=int, default=list(CANDIDATES))
     parser.add_argument("--repetitions", type=int, default=200)
     options = parser.parse_args(argv)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    for chatty in ("torch.onnx", "onnxscript"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
     fit = fitted(features())
     user, item = network(ARCHITECTURES[0][1], fit).embeddings.widths
     print(f"input {user + item} wide, of which {user / (user + item):.0%} the user's\n")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from models.inputs import Number
 
-AFFINE_LIMIT = 1e4
+AFFINE_LIMIT = 20.0  # beyond it a float32 sum would lose the digits of the other features
 
 
 class Numbers(nn.Module):

@@ -17,7 +17,7 @@ from training.tensors import Tensors
 
 LEAK_AUC = 0.98
 LEAK_POSITIVES = 20
-LEAK_ROWS = 1_000_000
+LEAK_ROWS = 200_000
 LEAK_BINS = 64
 
 
