@@ -11,6 +11,7 @@ reach it in quantile buckets. It puts a batch normalisation after every hidden l
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,7 @@ def build(architecture: str, frame: Any) -> tuple[Any, list[str]]:
 def run(architecture: str, folder: Path) -> Result:
     """Train on the log's first split, validate on its second, judge on its last."""
     torch.manual_seed(0)
+    warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # pandas 3 hands out such
     started = time.perf_counter()
     frame = prepare(folder, architecture)
     model, labels = build(architecture, frame)
