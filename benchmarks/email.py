@@ -174,7 +174,7 @@ def main(argv: list[str] | None = None) -> None:
     titles: dict[str, str] = {}
     for number in range(options.folds):
         run = load_run(options.run, [*options.set, f"split.folds={options.folds}", f"split.fold={number}"])
-        titles = {output.name: describe(output, run.tasks) for output in outputs(run.tasks)}
+        titles = {output.name: describe(output, run.tasks).replace("|", r"\|") for output in outputs(run.tasks)}
         with tempfile.TemporaryDirectory() as directory:
             folds.append(measure(run, Path(directory)))
         print(f"fold {number} done", file=sys.stderr)
