@@ -22,6 +22,7 @@ INPUTS = Inputs(
         Lookup("item", "item", 4, offset=0),
         Lookup("city", "user", 4, offset=30),
         Lookup("recent", "user", 4, offset=0, length=5),
+        Lookup("device", "user", 4, offset=40),
         Lookup("user", "user", 3, offset=0),
         Lookup("tags", "item", 3, offset=20, length=3),
         Lookup("brand", "item", 3, offset=40),
@@ -32,9 +33,9 @@ INPUTS = Inputs(
         Number("spend", "user", "log1p", fill=0.0, indicator=True, center=2.0, spread=1.5),
         Number("stock", "item", "quantile", fill=1.0, indicator=False, edges=(0.0, 1.0, 10.0)),
     ),
-    table_rows={4: 40, 3: 50},
+    table_rows={4: 50, 3: 50},
 )
-TABLE_ROWS = {"item": 30, "city": 10, "recent": 30, "user": 20, "tags": 20, "brand": 10}
+TABLE_ROWS = {"item": 30, "city": 10, "recent": 30, "device": 10, "user": 20, "tags": 20, "brand": 10}
 
 
 def build(

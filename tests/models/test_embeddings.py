@@ -45,8 +45,9 @@ def test_a_sides_vector_holds_values_and_means_by_width_then_numbers() -> None:
     three, four = (network.tables[str(dim)].detach() for dim in (3, 4))
     recent = [row for row in found["recent"][0].tolist() if row != 0]
     mean = torch.stack([four[row] for row in recent]).mean(dim=0)
-    expected = [three[found["user"][0]], four[found["city"][0]], mean, network.user_numbers(user)[0]]
-    assert torch.allclose(network.from_columns("user", found, user)[0], torch.cat(expected), atol=1e-6)
+    values = [three[found["user"][0]], four[found["city"][0]], four[found["device"][0]]]
+    expected = torch.cat([*values, mean, network.user_numbers(user)[0]])
+    assert torch.allclose(network.from_columns("user", found, user)[0], expected, atol=1e-6)
     assert torch.equal(network.from_columns("item", found, item)[0, :3], three[found["brand"][0]])
 
 
@@ -54,7 +55,7 @@ def test_shared_features_read_one_table() -> None:
     network, (found, user, item) = embeddings(), columns(1, 1)
     found["item"], found["recent"] = torch.tensor([7]), torch.tensor([[7]])
     as_user, as_item = network.from_columns("user", found, user), network.from_columns("item", found, item)
-    assert torch.equal(as_user[0, 7:11], network.tables["4"][7])
+    assert torch.equal(as_user[0, 11:15], network.tables["4"][7])
     assert any(torch.equal(as_item[0, i : i + 4], network.tables["4"][7]) for i in range(as_item.shape[1] - 3))
 
 
@@ -68,7 +69,7 @@ def test_missing_and_unknown_rows_start_neutral_and_all_others_do_not() -> None:
 
 def test_tables_of_one_width_are_one_parameter() -> None:
     network = Embeddings(INPUTS)
-    assert {name: tuple(table.shape) for name, table in network.tables.items()} == {"3": (50, 3), "4": (40, 4)}
+    assert {name: tuple(table.shape) for name, table in network.tables.items()} == {"3": (50, 3), "4": (50, 4)}
     assert len(list(network.parameters())) == 2
 
 
@@ -76,10 +77,11 @@ def test_gradient_touches_the_rows_looked_up_and_no_padding() -> None:
     network, (found, user, _) = embeddings(), columns(7, 7)
     found["recent"][:, 3:] = MISSING_ROW  # the table's own padding
     torch.autograd.backward(network.from_columns("user", found, user).sum())
-    touched = {*found["city"].tolist(), *found["recent"].flatten().tolist()} - {MISSING_ROW}
+    values = {*found["city"].tolist(), *found["device"].tolist()}
+    touched = values | {*found["recent"].flatten().tolist()} - {MISSING_ROW}
     gradient = network.tables["4"].grad
     assert gradient is not None
-    assert {row for row in range(40) if gradient[row].any()} == touched
+    assert {row for row in range(50) if gradient[row].any()} == touched
 
 
 @given(st.lists(st.integers(1, 20), max_size=6), st.integers(0, 5))

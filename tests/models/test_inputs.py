@@ -9,7 +9,7 @@ def names(found: list[Lookup] | list[Number]) -> list[str]:
 
 
 def test_columns_come_user_first_and_values_before_sequences() -> None:
-    assert names(INPUTS.ordered(4)) == ["city", "recent", "item"]
+    assert names(INPUTS.ordered(4)) == ["city", "device", "recent", "item"]
     assert names(INPUTS.ordered(3)) == ["user", "brand", "tags"]
     assert names(INPUTS.ordered_numbers()) == ["age", "spend", "price", "stock"]
 
@@ -20,13 +20,13 @@ def test_what_ties_keeps_the_order_of_declaration() -> None:
 
 
 def test_a_value_takes_one_column_and_a_sequence_its_length() -> None:
-    assert INPUTS.columns(4) == 1 + 5 + 1
+    assert INPUTS.columns(4) == 1 + 1 + 5 + 1
     assert INPUTS.columns(3) == 1 + 1 + 3
 
 
 def test_sides_part_the_features_and_share_the_tables() -> None:
     user, item = INPUTS.side("user"), INPUTS.side("item")
-    assert names([*user.lookups]) == ["city", "recent", "user"]
+    assert names([*user.lookups]) == ["city", "recent", "device", "user"]
     assert names([*user.numbers]) == ["age", "spend"]
     assert names([*item.lookups]) == ["item", "tags", "brand"]
     assert names([*item.numbers]) == ["price", "stock"]
