@@ -216,20 +216,26 @@ class Graphs:
         scores = [np.array(session.run(NAMES, feeds), np.float64) for session, feeds in self.runs(candidates)]
         return max(float(np.abs(other - scores[0]).max()) for other in scores[1:])
 
-    def row(self, name: str, candidates: int, repetitions: int) -> tuple[str, ...]:
-        """A line of the table. Raises: SystemExit if the graphs disagree."""
-        worst = self.difference(candidates)
-        if not worst <= TOLERANCE:
-            raise SystemExit(f"{name}: the graphs differ by {worst:.1e}, more than {TOLERANCE:.0e}")
-        once, repeated, core, core_repeated = medians(self.runs(candidates), repetitions)
-        return (
-            name, str(candidates),
-            f"{repeated.thread:.2f}", f"{once.thread:.2f}", f"{repeated.thread / once.thread:.2f}x",
-            f"{repeated.clock / once.clock:.2f}x",
-            f"{core_repeated.thread:.2f}", f"{core.thread:.2f}", f"{core_repeated.thread / core.thread:.2f}x",
-            f"{1 - core_repeated.thread / repeated.thread:.0%}", f"{1 - core.thread / once.thread:.0%}",
-            f"{worst:.0e}",
-        )  # fmt: skip
+    def rows(self, name: str, candidates: Sequence[int], repetitions: int) -> list[tuple[str, ...]]:
+        """A line of the table for each number of candidates. Raises: SystemExit if the graphs disagree."""
+        worst = [self.difference(count) for count in candidates]
+        if not max(worst) <= TOLERANCE:
+            raise SystemExit(f"{name}: the graphs differ by {max(worst):.1e}, more than {TOLERANCE:.0e}")
+        times = medians([run for count in candidates for run in self.runs(count)], repetitions)
+        return [
+            (name, str(count), *_figures(*times[4 * i : 4 * i + 4]), f"{worst[i]:.0e}")
+            for i, count in enumerate(candidates)
+        ]
+
+
+def _figures(once: Time, flat: Time, core: Time, flat_core: Time) -> tuple[str, ...]:
+    """The columns of a line between the number of candidates and the difference."""
+    return (
+        f"{flat.thread:.2f}", f"{once.thread:.2f}", f"{flat.thread / once.thread:.2f}x",
+        f"{flat.clock / once.clock:.2f}x",
+        f"{flat_core.thread:.2f}", f"{core.thread:.2f}", f"{flat_core.thread / core.thread:.2f}x",
+        f"{1 - flat_core.thread / flat.thread:.0%}", f"{1 - core.thread / once.thread:.0%}",
+    )  # fmt: skip
 
 
 HEADER = (
@@ -257,8 +263,8 @@ def main(argv: list[str] | None = None) -> None:
     for name, chosen in ARCHITECTURES:
         if name in options.models:
             graphs = Graphs.of(*export(chosen, fit), fit)
-            for candidates in options.candidates:
-                print(f"| {' | '.join(graphs.row(name, candidates, options.repetitions))} |", flush=True)
+            for line in graphs.rows(name, options.candidates, options.repetitions):
+                print(f"| {' | '.join(line)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -70,11 +70,13 @@ def test_flat_graph_takes_no_row_user_and_the_cores_take_no_strings(graphs: shar
     assert len(strings) == sum(not isinstance(feature, Numeric) for feature in fit.features)
 
 
-def test_a_line_of_the_table_has_a_value_for_every_column(graphs: sharing.Graphs) -> None:
-    line = graphs.row("towers", 20, repetitions=3)
-    assert len(line) == len(sharing.HEADER)
-    assert line[:2] == ("towers", "20")
-    assert all(float(line[i].rstrip("x")) > 0 for i in range(2, 9))
+def test_every_number_of_candidates_is_a_line_with_a_value_for_every_column(graphs: sharing.Graphs) -> None:
+    lines = graphs.rows("towers", (20, 400), repetitions=5)
+    assert [line[:2] for line in lines] == [("towers", "20"), ("towers", "400")]
+    for line in lines:
+        assert len(line) == len(sharing.HEADER)
+        assert all(float(line[i].rstrip("x")) > 0 for i in range(2, 9))
+    assert float(lines[1][2]) > float(lines[0][2]), "more candidates take longer"
 
 
 def test_graphs_that_disagree_are_not_timed(models: tuple[bytes, bytes], fit: Fitted) -> None:
@@ -85,4 +87,4 @@ def test_graphs_that_disagree_are_not_timed(models: tuple[bytes, bytes], fit: Fi
             weight.CopyFrom(numpy_helper.from_array(array + np.float32(1e-4), weight.name))
     graphs = sharing.Graphs.of(models[0], damaged.SerializeToString(), fit)
     with pytest.raises(SystemExit, match=r"towers: the graphs differ by .*, more than 1e-06"):
-        graphs.row("towers", 20, repetitions=1)
+        graphs.rows("towers", (20,), repetitions=1)
