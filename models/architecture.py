@@ -3,7 +3,9 @@
 Knows the shape of the problem. Does not know which architectures exist (`models/registry.py` lists them).
 """
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -15,18 +17,34 @@ from models.layers import Pair, Widths
 Layers = Annotated[tuple[Annotated[int, Field(ge=1, le=65536)], ...], Field(min_length=1, max_length=16)]
 
 
+@dataclass(frozen=True)
+class Particular:
+    """What a part of the model has to tell on the card: a table, `shaded` by its numbers if they are shares."""
+
+    title: str
+    text: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str | float, ...], ...]
+    shaded: bool = False
+
+
 class Options(Frozen):
     """What a run file says under [model]. A subclass declares `architecture: Literal["its name"]`."""
 
     architecture: str
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
 
+    def copies(self, tasks: int) -> int:
+        """How many embeddings of each value the architecture reads: 1, or one a task."""
+        return 1
+
 
 class Architecture(nn.Module):
     """A body: Pair -> logits [N, T] of P(task | given), in the order of the tasks.
 
     A subclass lives in a file of its own, declares its `Options`, and takes them in its constructor together
-    with the input's widths and the number of tasks. Its first linear layers are `PairLinear`.
+    with the input's widths and the number of tasks. Its first linear layers are `PairLinear`. Where it asks for
+    several copies of the embeddings, they stand side by side in the pair (`models.layers.split_pair`).
     """
 
     options_type: ClassVar[type[Options]]
@@ -38,3 +56,27 @@ class Architecture(nn.Module):
     @abstractmethod
     def forward(self, x: Pair) -> Tensor:
         """Pair -> logits [N, T]."""
+
+    def rates(self) -> list[tuple[nn.Parameter, float]]:
+        """Parameters whose learning rate is a multiple of the others', with that multiple."""
+        return []
+
+    def tell(self, x: Pair, tasks: Sequence[str]) -> tuple[Particular, ...]:
+        """What the card should say of this network on these rows, which are some of the validation split."""
+        return ()
+
+
+class TaskNetworks(ABC):
+    """An architecture with a network of one shape per task, below the towers."""
+
+    @abstractmethod
+    def network_weights(self) -> list[Tensor]:
+        """For each layer of the networks, the tasks' weights [T, in, out]."""
+
+
+class TaskTowers(ABC):
+    """An architecture with a tower of one shape per task."""
+
+    @abstractmethod
+    def tower_weights(self) -> list[Tensor]:
+        """For each layer of the towers, the logit's included, the tasks' weights [T, in, out]."""

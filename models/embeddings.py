@@ -20,20 +20,22 @@ SIDES: tuple[Side, Side] = ("user", "item")
 class Embeddings(nn.Module):
     """All tables of one width are one parameter, so that a batch is one lookup and one update per width.
 
-    A side's vector holds, width by width, its values' rows and its sequences' means, then its numbers.
+    A side's vector holds, width by width, its values' rows and its sequences' means, then its numbers. With
+    several `copies`, every value has as many rows, a table's height apart, and a side's vector is those of the
+    copies one after another.
     """
 
-    def __init__(self, inputs: Inputs, std: float = 0.01) -> None:
+    def __init__(self, inputs: Inputs, copies: int = 1, std: float = 0.01) -> None:
         super().__init__()
-        self.inputs = inputs
+        self.inputs, self.copies = inputs, copies
         self.dims = sorted({lookup.dim for lookup in inputs.lookups})
         self.tables = nn.ParameterDict()
         for dim in self.dims:
-            table = torch.empty(inputs.table_rows[dim], dim).normal_(std=std)
+            table = torch.empty(copies, inputs.table_rows[dim], dim).normal_(std=std)
             for lookup in inputs.lookups:
                 if lookup.dim == dim:  # neutral until training moves them
-                    table[[lookup.offset + MISSING_ROW, lookup.offset + UNKNOWN_ROW]] = 0.0
-            self.tables[str(dim)] = nn.Parameter(table)
+                    table[:, [lookup.offset + MISSING_ROW, lookup.offset + UNKNOWN_ROW]] = 0.0
+            self.tables[str(dim)] = nn.Parameter(table.flatten(0, 1))
         self.user_numbers = Numbers(inputs.side("user").numbers)
         self.item_numbers = Numbers(inputs.side("item").numbers)
 
@@ -41,14 +43,29 @@ class Embeddings(nn.Module):
     def widths(self) -> Widths:
         """Width of each side's vector."""
         user, item = (sum(lookup.dim for lookup in self.inputs.side(side).lookups) for side in SIDES)
-        return Widths(user + self.user_numbers.width, item + self.item_numbers.width)
+        return Widths(self.copies * (user + self.user_numbers.width), self.copies * (item + self.item_numbers.width))
 
-    def look_up(self, ids: Mapping[int, Tensor]) -> dict[int, Tensor]:
-        """Rows of the tables: for each width, ids [B, columns] -> [B, columns, width]."""
-        return {dim: F.embedding(ids[dim], self.tables[str(dim)]) for dim in self.dims}
+    def row_ids(self, ids: Mapping[int, Tensor]) -> dict[int, Tensor]:
+        """All copies' rows of some ids: for each width [B, columns] -> [B, copies * columns]."""
+        if self.copies == 1:
+            return dict(ids)
+        heights = self.inputs.table_rows
+        return {dim: torch.cat([ids[dim] + k * heights[dim] for k in range(self.copies)], 1) for dim in self.dims}
+
+    def look_up(self, row_ids: Mapping[int, Tensor]) -> dict[int, Tensor]:
+        """Rows of the tables: for each width, `row_ids` [B, copies * columns] -> [B, copies * columns, width]."""
+        return {dim: F.embedding(row_ids[dim], self.tables[str(dim)]) for dim in self.dims}
 
     def from_rows(self, encoded: Encoded, rows: Mapping[int, Tensor]) -> tuple[Tensor, Tensor]:
         """Training: both sides' vectors [B, D_user] and [B, D_item] from looked-up rows."""
+        chunks = {dim: rows[dim].chunk(self.copies, dim=1) for dim in self.dims}
+        parts = [self._from_copy(encoded, {dim: chunks[dim][k] for dim in self.dims}) for k in range(self.copies)]
+        users, items = zip(*parts, strict=True)
+        return torch.cat(users, 1) if self.copies > 1 else users[0], torch.cat(items, 1) if self.copies > 1 else items[
+            0
+        ]
+
+    def _from_copy(self, encoded: Encoded, rows: Mapping[int, Tensor]) -> tuple[Tensor, Tensor]:
         parts: dict[Side, list[Tensor]] = {"user": [], "item": []}
         for dim in self.dims:
             blocks = [(side, block) for side in SIDES for block in self._blocks(side, dim)]
@@ -65,16 +82,21 @@ class Embeddings(nn.Module):
 
     def from_columns(self, side: Side, columns: Mapping[str, Tensor], numbers: Tensor) -> Tensor:
         """Serving: a side's vector [B, D] from each feature's table rows, [B] or [B, L] for any L."""
+        parts = [self._copy_from_columns(side, columns, numbers, copy) for copy in range(self.copies)]
+        return torch.cat(parts, dim=1) if self.copies > 1 else parts[0]
+
+    def _copy_from_columns(self, side: Side, columns: Mapping[str, Tensor], numbers: Tensor, copy: int) -> Tensor:
         parts = []
         for dim in self.dims:
-            table = self.tables[str(dim)]
+            table, shift = self.tables[str(dim)], copy * self.inputs.table_rows[dim]
             for block in self._blocks(side, dim):
                 ids = [columns[lookup.name] for lookup in block]
                 if block[0].length is None:
                     by_row = torch.cat(ids).view(len(ids), -1).t()  # [B, F]
-                    parts.append(F.embedding(by_row, table).flatten(1))
+                    parts.append(F.embedding(by_row + shift if shift else by_row, table).flatten(1))
                 else:
-                    parts.append(pool(F.embedding(ids[0], table), ids[0], block[0]))
+                    rows = F.embedding(ids[0] + shift if shift else ids[0], table)
+                    parts.append(pool(rows, ids[0], block[0]))
         return self._join(side, parts, numbers)
 
     def _blocks(self, side: Side, dim: int) -> list[list[Lookup]]:

@@ -30,6 +30,12 @@ class Pair(NamedTuple):
     row_user: Tensor | None
 
 
+def split_pair(x: Pair, copies: int) -> list[Pair]:
+    """Taken apart: a pair of `copies` embeddings side by side, [U, C D_user] and [N, C D_item] -> C pairs."""
+    user, item = (part.chunk(copies, dim=1) for part in (x.user, x.item))
+    return [Pair(u, i, x.row_user) for u, i in zip(user, item, strict=True)]
+
+
 class PairLinear(nn.Module):
     """W_user u + W_item i + b: linear layers on [u; i] that multiply each user once, not once per candidate.
 

@@ -3,11 +3,11 @@
 Knows how the parts join. Does not know losses, calibration or files.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from models.architecture import Options
+from models.architecture import Options, Particular
 from models.embeddings import Embeddings
 from models.inputs import Encoded, Inputs
 from models.layers import Pair
@@ -19,18 +19,29 @@ class Ranker(nn.Module):
 
     def __init__(self, inputs: Inputs, options: Options, tasks: int) -> None:
         super().__init__()
-        self.embeddings = Embeddings(inputs)
+        self.embeddings = Embeddings(inputs, options.copies(tasks))
         self.architecture = build_architecture(options, self.embeddings.widths, tasks)
 
     def score(self, encoded: Encoded, rows: Mapping[int, Tensor]) -> Tensor:
         """Rows with their own users -> logits [B, T]."""
-        user, item = self.embeddings.from_rows(encoded, rows)
-        logits: Tensor = self.architecture(Pair(user, item, None))
+        logits: Tensor = self.architecture(self.pair(encoded, rows))
         return logits
+
+    def pair(self, encoded: Encoded, rows: Mapping[int, Tensor]) -> Pair:
+        """What the architecture reads of rows with their own users."""
+        return Pair(*self.embeddings.from_rows(encoded, rows), None)
+
+    def look_up(self, encoded: Encoded) -> dict[int, Tensor]:
+        """The rows of the tables that `encoded` names."""
+        return self.embeddings.look_up(self.embeddings.row_ids(encoded.ids))
+
+    def tell(self, encoded: Encoded, tasks: Sequence[str]) -> tuple[Particular, ...]:
+        """What the architecture has to say of itself on these rows."""
+        return self.architecture.tell(self.pair(encoded, self.look_up(encoded)), tasks)
 
     def forward(self, encoded: Encoded) -> Tensor:
         """Rows with their own users -> logits [B, T]."""
-        return self.score(encoded, self.embeddings.look_up(encoded.ids))
+        return self.score(encoded, self.look_up(encoded))
 
     def rank(
         self, columns: Mapping[str, Tensor], user_numbers: Tensor, item_numbers: Tensor, row_user: Tensor | None

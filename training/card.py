@@ -17,6 +17,7 @@ from markupsafe import Markup
 from contract.bundle import Manifest, Metric
 from contract.features import Feature, Numeric, owner
 from contract.tasks import Output, Task, outputs
+from models.architecture import Particular
 from training.charts import loss_chart, percent, ratio_axis, ratio_dot, ratio_scale, reliability_chart, significant
 from training.evaluation import TITLES, Curve, Slice, decimals
 from training.metrics import ECE_BINS
@@ -64,17 +65,6 @@ class Sliced:
     feature: str
     output: str
     slices: tuple[Slice, ...]
-
-
-@dataclass(frozen=True)
-class Particular:
-    """What one architecture has to tell: a table, `shaded` by its numbers if they are shares (gates, mixing)."""
-
-    title: str
-    text: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str | float, ...], ...]
-    shaded: bool = False
 
 
 @dataclass(frozen=True)

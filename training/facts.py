@@ -9,11 +9,15 @@ import subprocess
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from contract.bundle import FeatureReference, Manifest, Provenance, Reference
 from contract.features import MISSING_ROW, UNKNOWN_ROW
 from contract.tasks import Task
+from models.architecture import Particular
+from models.ranker import Ranker
+from training.batches import in_order
 from training.card import CardFacts, Loss, Sliced, Split
 from training.encoders import Fitted
 from training.evaluation import curves, measured_rows, score_reference, slices
@@ -21,11 +25,12 @@ from training.held_out import HeldOut
 from training.loop import History
 from training.run import Run
 from training.source import Source
-from training.split import SPLITS
+from training.split import SPLITS, VALIDATION
 from training.tensors import Tensors
 
 LIBRARIES = ("fullfunnel", "torch", "onnx", "onnxscript", "onnxruntime", "numpy", "pyarrow")
 REFERENCE_ROWS = 200_000
+TOLD_ROWS = 16_384
 FEW_POSITIVES = 100  # with fewer an AUC is known to about ±.06 at best, and a rate to ±20 %
 USES = ("learned from", "calibrated on", "measured on")
 
@@ -74,6 +79,7 @@ def card_facts(
     manifest: Manifest,
     fitted: Fitted,
     tensors: Sequence[Tensors],
+    ranker: Ranker,
     history: History,
     test: HeldOut,
     checked: int,
@@ -100,7 +106,16 @@ def card_facts(
         table_rows={name: table.rows for name, table in fitted.tables.items()},
         parity_rows=checked,
         limits=limits(run.tasks, [rows.labels for rows in tensors]),
+        particulars=(*particulars(ranker, tensors[VALIDATION], run.tasks), *history.particulars),
     )
+
+
+def particulars(ranker: Ranker, rows: Tensors, tasks: tuple[Task, ...]) -> tuple[Particular, ...]:
+    """What the architecture tells of itself on (at most TOLD_ROWS of) a split's rows."""
+    ranker.eval()
+    with torch.no_grad():
+        encoded, _ = next(in_order(rows, TOLD_ROWS))
+        return ranker.tell(encoded, [task.name for task in tasks])
 
 
 def limits(tasks: tuple[Task, ...], labels: Sequence[NDArray[np.uint8]]) -> tuple[str, ...]:

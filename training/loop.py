@@ -3,9 +3,10 @@
 Knows optimisers, losses over batches, and when to stop. Does not know features, files or what comes after.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,14 +15,20 @@ from torch import Tensor
 
 from contract.errors import RunInvalid
 from contract.tasks import Task, ancestry
+from models.architecture import Particular
 from models.inputs import Encoded
 from models.ranker import Ranker
 from training.adagrad import RowwiseAdagrad
 from training.averaging import Average
 from training.batches import in_order, shuffled
+from training.choices import entry_of
 from training.objectives import objective
+from training.regularisers.registry import REGULARISERS
 from training.run import TrainingOptions
+from training.schedules.registry import SCHEDULES
 from training.tensors import Tensors
+from training.weightings.registry import WEIGHTINGS
+from training.weightings.weighting import Weighting
 
 EVALUATION_ROWS = 2**14
 
@@ -41,14 +48,27 @@ class History:
 
     evaluations: tuple[Evaluation, ...]
     best: int
+    particulars: tuple[Particular, ...] = ()
 
 
 class Optimiser:
-    """Adam for the dense parameters, row-wise Adagrad for the tables, in one step."""
+    """Adam for the dense parameters and the weighting's, row-wise Adagrad for the tables, in one step."""
 
-    def __init__(self, ranker: Ranker, options: TrainingOptions) -> None:
-        dense = list(ranker.architecture.parameters())
-        self.adam = torch.optim.AdamW(dense, options.learning_rate, weight_decay=options.weight_decay, fused=True)
+    def __init__(self, ranker: Ranker, options: TrainingOptions, weighting: Weighting) -> None:
+        rates = {id(parameter): rate for parameter, rate in ranker.architecture.rates()}
+        groups: dict[float, list[Tensor]] = {1.0: []}
+        self.dense = list(ranker.architecture.parameters())
+        for parameter in self.dense:
+            groups.setdefault(rates.get(id(parameter), 1.0), []).append(parameter)
+        self.adam = torch.optim.AdamW(
+            [
+                *({"params": group, "lr": rate * options.learning_rate} for rate, group in groups.items() if group),
+                *({"params": [weight], "weight_decay": 0.0} for weight in weighting.parameters()),
+            ],
+            options.learning_rate,
+            weight_decay=options.weight_decay,
+            fused=True,
+        )
         self.tables = {
             int(dim): RowwiseAdagrad(table.data, learning_rate=options.embedding_learning_rate)
             for dim, table in ranker.embeddings.tables.items()
@@ -79,7 +99,12 @@ class Loss:
 
     def mean(self, total: Tensor, rows: Tensor) -> Tensor:
         """The weighted sum of the tasks' mean losses: a scalar."""
-        return (self.task_weights * total / rows.clamp(min=1.0)).sum()
+        return (self.task_weights * self.means(total, rows)).sum()
+
+    @staticmethod
+    def means(total: Tensor, rows: Tensor) -> Tensor:
+        """The tasks' mean losses [T]; 0 for a task without rows."""
+        return total / rows.clamp(min=1.0)
 
 
 class Keeper:
@@ -115,6 +140,90 @@ class Keeper:
         return History(tuple(self.evaluations), self.best)
 
 
+class Trainer:
+    """What a schedule trains with: the network, its optimiser, and the memory of how it went."""
+
+    def __init__(
+        self,
+        ranker: Ranker,
+        rows: Tensors,
+        validation: Tensors,
+        tasks: Sequence[Task],
+        options: TrainingOptions,
+        *,
+        seed: int,
+        on_progress: Callable[[int], None],
+    ) -> None:
+        self.ranker, self.rows, self.validation, self.options = ranker, rows, validation, options
+        self.tasks = [task.name for task in tasks]
+        self.loss, self.on_progress = Loss(tasks, options), on_progress
+        self.random, self.seen, self.visits = np.random.default_rng(seed), 0, 0
+        regulariser = options.regulariser
+        self.weighting = entry_of(WEIGHTINGS, options.weighting)(options.weighting, self.loss.task_weights, self.tasks)
+        self.regulariser = (
+            entry_of(REGULARISERS, regulariser)(regulariser, ranker.architecture, self.tasks) if regulariser else None
+        )
+        positives = int(np.count_nonzero(rows.labels[:, 0]))
+        steps = (positives + options.negative_rate * (len(rows) - positives)) / options.batch_rows
+        self.every = max(1, round(steps / options.evaluations_per_epoch))
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget the optimiser's state and all evaluations: what follows trains another network."""
+        self.optimiser = Optimiser(self.ranker, self.options, self.weighting)
+        self.keeper = Keeper(self.ranker, self.options.patience)
+        self.average = Average(self.ranker, self.options.average)
+
+    def epoch(
+        self, number: int, *, only: int | None = None, judged: bool = True, after_step: Callable[[], None] | None = None
+    ) -> bool:
+        """One visit of the training rows; True when patience has run out.
+
+        `only`: the index of the one task whose loss is minimised. `judged`: evaluate on validation, as often as
+        the options say. Raises: RunInvalid when training diverges.
+        """
+        losses: list[Tensor] = []
+        self.weighting.start_epoch(number)
+        due = [self.every * (k + 1) for k in range(self.options.evaluations_per_epoch - 1)] if judged else []
+        self.visits += 1
+        batches = shuffled(self.rows, self.options.batch_rows, self.options.negative_rate, self.random)
+        for step, (encoded, labels) in enumerate(batches):
+            if step in due:
+                if self.judge(losses):
+                    return True
+                losses = []
+            losses.append(self.step(encoded, labels, only))
+            if after_step:
+                after_step()
+            self.seen += len(labels)
+            self.on_progress(min(self.seen, self.visits * len(self.rows)))
+        return self.judge(losses) if judged else False
+
+    def judge(self, losses: Sequence[Tensor]) -> bool:
+        """Evaluate on validation; True when patience has run out."""
+        with self.average.taken():
+            loss = validate(self.ranker, self.validation, self.loss)
+            return self.keeper.add(Evaluation(self.seen, _mean(losses), loss))
+
+    def step(self, encoded: Encoded, labels: Tensor, only: int | None) -> Tensor:
+        """One step. The looked-up rows are leaves, so that no gradient ever has the tables' size."""
+        self.ranker.train()
+        ids = self.ranker.embeddings.row_ids(encoded.ids)
+        with torch.no_grad():
+            rows = self.ranker.embeddings.look_up(ids)
+        for found in rows.values():
+            found.requires_grad_()
+        losses = self.loss.means(*self.loss.sums(self.ranker.score(encoded, rows), labels))
+        penalty = self.regulariser.penalty() if self.regulariser else None
+        if only is not None:
+            losses = losses * torch.eye(len(losses))[only]
+        value: Tensor = self.weighting.backward(losses, penalty, [*self.optimiser.dense, *rows.values()])
+        self.optimiser.step(ids, rows)
+        if self.regulariser:
+            self.regulariser.after_step()
+        return value
+
+
 def train(
     ranker: Ranker,
     rows: Tensors,
@@ -130,31 +239,12 @@ def train(
     Raises: RunInvalid when training diverges.
     """
     torch.set_flush_denormal(True)  # denormal gradients would halve the speed
-    random = np.random.default_rng(seed)
-    optimiser, loss, keeper = Optimiser(ranker, options), Loss(tasks, options), Keeper(ranker, options.patience)
-    positives = int(np.count_nonzero(rows.labels[:, 0]))
-    steps = (positives + options.negative_rate * (len(rows) - positives)) / options.batch_rows
-    every = max(1, round(steps / options.evaluations_per_epoch))
-    average, seen = Average(ranker, options.average), 0
-
-    def judge(losses: Sequence[Tensor]) -> bool:
-        with average.taken():
-            return keeper.add(Evaluation(seen, _mean(losses), validate(ranker, validation, loss)))
-
-    for epoch in range(options.epochs):
-        losses: list[Tensor] = []
-        due = [every * (k + 1) for k in range(options.evaluations_per_epoch - 1)]
-        for step, (encoded, labels) in enumerate(shuffled(rows, options.batch_rows, options.negative_rate, random)):
-            if step in due:
-                if judge(losses):
-                    return keeper.restore()
-                losses = []
-            losses.append(_step(ranker, optimiser, loss, encoded, labels))
-            seen += len(labels)
-            on_progress(min(seen, (epoch + 1) * len(rows)))
-        if judge(losses):
-            break
-    return keeper.restore()
+    trainer = Trainer(ranker, rows, validation, tasks, options, seed=seed, on_progress=on_progress)
+    schedule = entry_of(SCHEDULES, options.schedule)(options.schedule)
+    schedule.run(trainer)
+    history = trainer.keeper.restore()
+    told = [part.tell() for part in (trainer.weighting, trainer.regulariser, schedule) if part]
+    return replace(history, particulars=tuple(itertools.chain(*told)))
 
 
 def validate(ranker: Ranker, rows: Tensors, loss: Loss) -> float:
@@ -174,19 +264,6 @@ def predict_logits(ranker: Ranker, rows: Tensors) -> NDArray[np.float32]:
     with torch.no_grad():
         parts = [ranker(encoded).numpy() for encoded, _ in in_order(rows, EVALUATION_ROWS)]
     return np.concatenate(parts)
-
-
-def _step(ranker: Ranker, optimiser: Optimiser, loss: Loss, encoded: Encoded, labels: Tensor) -> Tensor:
-    """One step. The looked-up rows are leaves, so that no gradient ever has the tables' size."""
-    ranker.train()
-    with torch.no_grad():
-        rows = ranker.embeddings.look_up(encoded.ids)
-    for found in rows.values():
-        found.requires_grad_()
-    value = loss.mean(*loss.sums(ranker.score(encoded, rows), labels))
-    value.backward()  # type: ignore[no-untyped-call]
-    optimiser.step(encoded.ids, rows)
-    return value.detach()
 
 
 def _mean(losses: Sequence[Tensor]) -> float:

@@ -57,7 +57,7 @@ def train(run: Run, output: Path | None = None, console: Console | None = None) 
             check_classes(tensors, run.tasks)
             check_leaks(tensors, fitted, run.tasks)
         rows, validation, test = tensors[TRAIN], tensors[VALIDATION], tensors[TEST]
-        with stages("train", run.training.epochs * len(rows)) as report:
+        with stages("train", run.training.schedule.epochs(run.training.epochs, len(run.tasks)) * len(rows)) as report:
             ranker = Ranker(fitted.inputs, run.model, len(run.tasks))
             history = loop.train(ranker, rows, validation, run.tasks, run.training, seed=run.seed, on_progress=report)
         with stages("calibrate"):
@@ -104,7 +104,7 @@ def train(run: Run, output: Path | None = None, console: Console | None = None) 
                 parity=check.worst,
                 provenance=provenance(run, log.sources),
             )
-            facts = card_facts(run, manifest, fitted, tensors, history, held_out, len(checked))
+            facts = card_facts(run, manifest, fitted, tensors, ranker, history, held_out, len(checked))
             files = {MODEL: model, GOLDEN: golden.model_dump_json().encode(), CARD: render_card(facts).encode()}
             bundle = publish_bundle(target, manifest, files)
     console.print(metrics_table(metrics))

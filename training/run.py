@@ -3,14 +3,13 @@
 Knows keys and their defaults. Does not know how any of it is carried out.
 """
 
-import difflib
 import os
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator, model_validator
 
 from contract.errors import RunInvalid, SourceMissing, UnknownKey
 from contract.features import Categorical, Feature, Frozen, Numeric, check_features
@@ -18,7 +17,13 @@ from contract.features import Sequence as SequenceFeature
 from contract.manifest import ROW_USER
 from contract.tasks import CLICK_AND_CONVERSION, Task, check_tasks, outputs
 from models.architecture import Options
-from models.registry import ARCHITECTURES, architecture_name
+from training.choices import CHOICES, check_choices, chosen, entry_of, name_of, nearest
+from training.regularisers.regulariser import RegulariserOptions
+from training.schedules.joint import JointOptions
+from training.schedules.registry import SCHEDULES
+from training.schedules.schedule import ScheduleOptions
+from training.weightings.fixed import FixedOptions
+from training.weightings.weighting import WeightingOptions
 
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -81,12 +86,30 @@ class TrainingOptions(Frozen):
     embedding_learning_rate: float = Field(default=0.05, gt=0.0)
     weight_decay: float = Field(default=0.0, ge=0.0)
     task_weights: dict[str, Annotated[float, Field(ge=0.0)]] = Field(default_factory=dict)
+    weighting: SerializeAsAny[WeightingOptions] = FixedOptions()
+    regulariser: SerializeAsAny[RegulariserOptions] | None = None
+    schedule: SerializeAsAny[ScheduleOptions] = JointOptions()
     positive_weights: dict[str, Annotated[float, Field(gt=0.0)]] = Field(default_factory=dict)
     negative_rate: Share = 1.0
     evaluations_per_epoch: int = Field(default=1, ge=1, le=1000)
     patience: int = Field(default=3, ge=1, description="evaluations without a better validation loss before stopping")
     average: int = Field(default=1, ge=1, le=1000, description="evaluations over which the weights are averaged")
     threads: int | None = Field(default=None, ge=1)
+
+    @field_validator("weighting", "regulariser", "schedule", mode="before")
+    @classmethod
+    def _choose(cls, value: Any, info: ValidationInfo) -> Any:
+        return chosen(value, f"training.{info.field_name}")
+
+    @model_validator(mode="after")
+    def _choices_compose(self) -> Self:
+        schedule = entry_of(SCHEDULES, self.schedule)
+        if schedule.one_task and self.weighting.kind != "fixed":
+            raise ValueError(
+                f"the schedule {self.schedule.kind!r} trains one task at a time, which leaves the weighting "
+                f"{self.weighting.kind!r} nothing to weigh: choose one of the two"
+            )
+        return self
 
 
 class TruthOptions(Frozen):
@@ -128,23 +151,18 @@ class Run(Frozen):
     @field_validator("model", mode="before")
     @classmethod
     def _choose_architecture(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        names = [architecture_name(entry) for entry in ARCHITECTURES]
-        name = value.get("architecture")
-        if name not in names:
-            raise ValueError(f"`architecture` must be one of {', '.join(names)}{_nearest(str(name), names)}")
-        return _options(name).model_validate(value)
+        return chosen(value, "model")
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         check_features(self.features)
         check_tasks(self.tasks)
         names = [task.name for task in self.tasks]
+        check_choices(self.model, self.training.schedule, self.training.regulariser)
         for key in ("task_weights", "positive_weights"):
             for name in getattr(self.training, key):
                 if name not in names:
-                    raise ValueError(f"training.{key} names {name!r}, which is no task{_nearest(name, names)}")
+                    raise ValueError(f"training.{key} names {name!r}, which is no task{nearest(name, names)}")
         reserved = {ROW_USER, *(output.name for output in outputs(self.tasks))}
         labels = {task.label for task in self.tasks}
         for feature in self.features:
@@ -223,8 +241,8 @@ def _explained(error: ValidationError, document: Any, place: str) -> RunInvalid:
     location = [part for part in first["loc"] if part not in KINDS]
     where = f"{place}, {_path(location, document)}" if location else place
     if first["type"] == "extra_forbidden":
-        nearest = _nearest(str(location[-1]), _table(first["loc"][:-1], document).model_fields)
-        return UnknownKey(f"no such key{nearest}", place=where, remedy="correct or remove it")
+        hint = nearest(str(location[-1]), _table(first["loc"][:-1], document).model_fields)
+        return UnknownKey(f"no such key{hint}", place=where, remedy="correct or remove it")
     cause = first.get("ctx", {}).get("error")
     return RunInvalid(
         str(cause) if cause else first["msg"], place=where, remedy="docs/run-file.md says what may stand there"
@@ -260,17 +278,13 @@ TABLES: dict[Any, type[Frozen]] = {
 
 
 def _table(location: Sequence[Any], document: Any) -> type[Frozen]:
-    """The model of the table at `location`; that of [model] depends on the architecture."""
-    if location and location[0] == "model":
-        return _options(document["model"]["architecture"])
+    """The model of the table at `location`; that of a choice depends on what is chosen."""
+    path = ".".join(str(part) for part in location)
+    if path in CHOICES:
+        registry, key = CHOICES[path]
+        for part in location:
+            document = document[part]
+        options: type[Frozen] = next(e.options_type for e in registry if name_of(e) == document[key])
+        return options
     known = {**TABLES, **KINDS}
     return next((known[part] for part in reversed(location) if part in known), Run)
-
-
-def _options(architecture: str) -> type[Options]:
-    return next(entry.options_type for entry in ARCHITECTURES if architecture_name(entry) == architecture)
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -10,7 +10,7 @@ from models.inputs import Encoded, Inputs, Lookup, Number
 from models.layers import Pair, Widths
 from models.registry import ARCHITECTURES, architecture_name, build_architecture
 
-WIDTHS = Widths(6, 5)
+WIDTHS = Widths(6, 6)  # even, for architectures that read two copies of the embeddings
 TASKS = 2
 
 EVERY = [(architecture_name(entry), entry) for entry in ARCHITECTURES]

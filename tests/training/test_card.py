@@ -12,7 +12,8 @@ import pytest
 from contract.bundle import Calibration, FeatureReference, Manifest, Provenance, Reference
 from contract.features import Categorical, Feature, Numeric, Sequence
 from contract.tasks import CLICK_AND_CONVERSION, Task, outputs
-from training.card import CardFacts, Loss, Particular, Sliced, Split, encoding, render_card
+from models.architecture import Particular
+from training.card import CardFacts, Loss, Sliced, Split, encoding, render_card
 from training.evaluation import curves, evaluate, measured_rows, slices
 
 HOSTILE = "<script>alert('x')</script>&\"name"

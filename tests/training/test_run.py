@@ -13,6 +13,7 @@ from contract.features import Categorical, Numeric, Sequence
 from contract.tasks import CLICK_AND_CONVERSION, Task
 from models.registry import ARCHITECTURES, architecture_name
 from tests.training import small
+from training.choices import CHOICES, name_of
 from training.run import (
     BundleOptions,
     DataOptions,
@@ -241,6 +242,12 @@ TABLES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[[tasks]]", Task),
     *((f"[model] architecture = {architecture_name(entry)}", entry.options_type) for entry in ARCHITECTURES),
     ("[training]", TrainingOptions),
+    *(
+        (f"[{path}] kind = {name_of(entry)}", entry.options_type)
+        for path, (registry, key) in CHOICES.items()
+        if key == "kind"
+        for entry in registry
+    ),
     ("[evaluation]", EvaluationOptions),
     ("[evaluation.truth]", TruthOptions),
 )
@@ -260,6 +267,8 @@ def documented() -> dict[str, dict[str, tuple[str, str]]]:
 
 def as_documented(default: Any) -> str:
     """A default as the documentation writes it: TOML, or a word where there is none."""
+    if isinstance(default, BaseModel) and hasattr(default, "kind"):
+        return f'`"{default.kind}"`'
     if isinstance(default, BaseModel) or (isinstance(default, tuple) and default and isinstance(default[0], BaseModel)):
         return "see below"
     if default is None or default in ((), {}, ""):

@@ -1,0 +1,6 @@
+"""The schedules there are. A new one is a file of its own and a line here."""
+
+from training.schedules.joint import Joint
+from training.schedules.schedule import Schedule
+
+SCHEDULES: tuple[type[Schedule], ...] = (Joint,)
