@@ -9,7 +9,7 @@ from training.weightings.fixed import Fixed, FixedOptions
 def test_fixed_weights_multiply_losses_and_a_penalty_belongs_to_no_task() -> None:
     x = torch.ones(2, requires_grad=True)
     value = Fixed(FixedOptions(), torch.tensor([1.0, 3.0]), ["a", "b"]).backward(x * 2, x.sum(), [x])
-    assert value.item() == 10.0
+    assert value.item() == 8.0
     assert x.grad is not None and x.grad.tolist() == [3.0, 7.0]
 
 
