@@ -35,7 +35,7 @@ class Weighting(nn.Module):
 
     @abstractmethod
     def backward(self, losses: Tensor, penalty: Tensor | None, leaves: Sequence[Tensor]) -> Tensor:
-        """Leave gradients in `leaves` (the dense parameters and the looked-up rows); return the loss without the penalty.
+        """Leave gradients in `leaves` (the dense parameters and the looked-up rows); return the loss, penalty apart.
 
         losses [T]: the tasks' mean losses of a batch. penalty: a regulariser's scalar, in no task's account.
         """
