@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format serve census lock clean
+.PHONY: help setup demo test lint format serve census lock benchmark-funnel clean
 
 BIN := .venv/bin
 READY := .venv/ready
@@ -17,7 +17,7 @@ BUNDLE ?= demo/bundles/ple
 PORT ?= 8000
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # ---------------------------------------------------------------- environment
 
@@ -92,6 +92,9 @@ $(CENSUS): | $(READY)
 
 data/census/test.parquet: $(CENSUS)
 	$(BIN)/fullfunnel dataset census $< $(@D)
+
+benchmark-funnel: | $(READY) ## every system on the simulated funnel, 5 seeds (resumes where it stopped)
+	$(BIN)/python -m benchmarks.funnel
 
 clean: ## remove .venv, demo/ and caches; keep data/ and bundles/
 	rm -rf .venv demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
