@@ -256,7 +256,7 @@ def main(argv: list[str] | None = None) -> None:
     for chatty in ("torch.onnx", "onnxscript"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
     fit = fitted(features())
-    user, item = network(ARCHITECTURES[0][1], fit).embeddings.widths
+    user, item, *_ = network(ARCHITECTURES[0][1], fit).embeddings.widths
     print(f"input {user + item} wide, of which {user / (user + item):.0%} the user's\n")
     for line in (HEADER, ("---",) + ("---:",) * (len(HEADER) - 1)):
         print(f"| {' | '.join(line)} |")

@@ -38,6 +38,11 @@ class Options(Frozen):
         """How many embeddings of each value the architecture reads: 1, or one a task."""
         return 1
 
+    @property
+    def steps(self) -> str | None:
+        """Name of the user's sequence whose steps the architecture reads one by one; it reads one copy then."""
+        return None
+
 
 class Architecture(nn.Module):
     """A body: Pair -> logits [N, T] of P(task | given), in the order of the tasks.

@@ -15,7 +15,8 @@ from contract.features import Side
 class Lookup:
     """A categorical feature or sequence: `offset` is its table's first row among all tables of width `dim`.
 
-    A sequence has `length` steps, padded with the table's missing row (the row at `offset`).
+    A sequence has `length` steps, padded with the table's missing row (the row at `offset`). `along` names the
+    sequence that it runs parallel to.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Lookup:
     dim: int
     offset: int
     length: int | None = None
+    along: str | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,11 @@ class Inputs:
             tuple(x for x in self.numbers if x.side == side),
             self.table_rows,
         )
+
+    def parallel(self, sequence: str) -> tuple[Lookup, ...]:
+        """The sequence of this name, then those that run along it. Raises: KeyError when there is none."""
+        main = {x.name: x for x in self.lookups if x.length is not None}[sequence]
+        return main, *(x for x in self.lookups if x.along == sequence)
 
     def ordered(self, dim: int) -> list[Lookup]:
         """The lookups of one width in the order of their columns: user before item, values before sequences."""

@@ -13,27 +13,46 @@ from torch import Tensor, nn
 
 
 class Widths(NamedTuple):
-    """Width of the user's and of the item's part of the network's input; either may be 0."""
+    """Width of the user's and of the item's part of the network's input; either may be 0.
+
+    `steps` and `properties`: width of a step of the user's sequence and of what is known of the step, for an
+    architecture that reads them unpooled.
+    """
 
     user: int
     item: int
+    steps: int = 0
+    properties: int = 0
+
+
+class Steps(NamedTuple):
+    """A sequence of each user, unpooled, oldest step first and padded on the right.
+
+    values [U, L, D_e], properties [U, L, D_p], present [U, L]: False where there is padding.
+    """
+
+    values: Tensor
+    properties: Tensor
+    present: Tensor
 
 
 class Pair(NamedTuple):
     """The network's input: users and candidates, and which user each candidate is for.
 
     user [U, D_user], item [N, D_item], row_user [N]; without `row_user` candidate i is for user i (U = N).
+    `steps`: the users' sequence, if the architecture asks for one; it is then no part of `user`.
     """
 
     user: Tensor
     item: Tensor
     row_user: Tensor | None
+    steps: Steps | None = None
 
 
 def split_pair(x: Pair, copies: int) -> list[Pair]:
     """Taken apart: a pair of `copies` embeddings side by side, [U, C D_user] and [N, C D_item] -> C pairs."""
     user, item = (part.chunk(copies, dim=1) for part in (x.user, x.item))
-    return [Pair(u, i, x.row_user) for u, i in zip(user, item, strict=True)]
+    return [Pair(u, i, x.row_user, x.steps) for u, i in zip(user, item, strict=True)]
 
 
 class PairLinear(nn.Module):
@@ -50,7 +69,7 @@ class PairLinear(nn.Module):
 
     def __init__(self, widths: Widths, *widths_out: int) -> None:
         super().__init__()
-        bound = sum(widths) ** -0.5
+        bound = (widths.user + widths.item) ** -0.5
         self.widths_out = list(widths_out)
         self.user = nn.Parameter(torch.empty(sum(widths_out), widths.user).uniform_(-bound, bound))
         self.item = nn.Parameter(torch.empty(sum(widths_out), widths.item).uniform_(-bound, bound))

@@ -19,7 +19,7 @@ class Ranker(nn.Module):
 
     def __init__(self, inputs: Inputs, options: Options, tasks: int) -> None:
         super().__init__()
-        self.embeddings = Embeddings(inputs, options.copies(tasks))
+        self.embeddings = Embeddings(inputs, options.copies(tasks), steps=options.steps)
         self.architecture = build_architecture(options, self.embeddings.widths, tasks)
 
     def score(self, encoded: Encoded, rows: Mapping[int, Tensor]) -> Tensor:
@@ -29,7 +29,7 @@ class Ranker(nn.Module):
 
     def pair(self, encoded: Encoded, rows: Mapping[int, Tensor]) -> Pair:
         """What the architecture reads of rows with their own users."""
-        return Pair(*self.embeddings.from_rows(encoded, rows), None)
+        return self.embeddings.from_rows(encoded, rows)
 
     def look_up(self, encoded: Encoded) -> dict[int, Tensor]:
         """The rows of the tables that `encoded` names."""
@@ -49,5 +49,6 @@ class Ranker(nn.Module):
         """U users and N candidates, each feature's table rows by name -> logits [N, T]."""
         user = self.embeddings.from_columns("user", columns, user_numbers)
         item = self.embeddings.from_columns("item", columns, item_numbers)
-        logits: Tensor = self.architecture(Pair(user, item, row_user))
+        steps = self.embeddings.steps_from_columns(columns)
+        logits: Tensor = self.architecture(Pair(user, item, row_user, steps))
         return logits

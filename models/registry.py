@@ -1,13 +1,14 @@
 """The architectures there are. A new one is a file of its own and a line here."""
 
 from models.architecture import Architecture, Options
+from models.dupn import DUPN
 from models.layers import Widths
 from models.mmoe import MMoE
 from models.ple import PLE
 from models.separate_towers import SeparateTowers
 from models.shared_bottom import SharedBottom
 
-ARCHITECTURES: tuple[type[Architecture], ...] = (SharedBottom, SeparateTowers, MMoE, PLE)
+ARCHITECTURES: tuple[type[Architecture], ...] = (SharedBottom, SeparateTowers, MMoE, PLE, DUPN)
 
 
 def architecture_name(architecture: type[Architecture]) -> str:

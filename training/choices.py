@@ -7,7 +7,9 @@ import difflib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from contract.features import Frozen
+from contract.features import Feature, Frozen
+from contract.features import Sequence as SequenceFeature
+from models.architecture import Options
 from models.registry import ARCHITECTURES
 from training.regularisers.registry import REGULARISERS
 from training.schedules.registry import SCHEDULES
@@ -61,3 +63,14 @@ def check_choices(model: Frozen, schedule: Frozen, regulariser: Frozen | None) -
                 f"training.{key} {name_of(entry)!r} does not go with the architecture {name_of(architecture)!r}: "
                 f"{entry.because} ({', '.join(able)})"
             )
+
+
+def check_steps(model: Options, features: Iterable[Feature]) -> None:
+    """Raises: ValueError when the sequence that the architecture reads step by step is not one of the user's."""
+    sequences = [f for f in features if isinstance(f, SequenceFeature) and f.side == "user" and f.along is None]
+    names = [f.name for f in sequences]
+    if model.steps is not None and model.steps not in names:
+        raise ValueError(
+            f"model.sequence names {model.steps!r}, which is no sequence of the user's side that runs along no other"
+            f"{nearest(model.steps, names)}"
+        )

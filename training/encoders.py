@@ -84,7 +84,9 @@ def fit(staged: Staged, features: Sequence[Feature], split: NDArray[np.uint8]) -
         rows_of |= rows
         end[feature.dim] = table.offset + table.rows
     lookups = tuple(
-        Lookup(f.name, f.side, f.dim, tables[owner(f)].offset, f.max_length if isinstance(f, SequenceFeature) else None)
+        Lookup(f.name, f.side, f.dim, tables[owner(f)].offset, f.max_length, f.along)
+        if isinstance(f, SequenceFeature)
+        else Lookup(f.name, f.side, f.dim, tables[owner(f)].offset)
         for f in features
         if not isinstance(f, Numeric)
     )

@@ -17,7 +17,7 @@ from contract.features import Sequence as SequenceFeature
 from contract.manifest import ROW_USER
 from contract.tasks import CLICK_AND_CONVERSION, Task, check_tasks, outputs
 from models.architecture import Options
-from training.choices import CHOICES, check_choices, chosen, entry_of, name_of, nearest
+from training.choices import CHOICES, check_choices, check_steps, chosen, entry_of, name_of, nearest
 from training.regularisers.regulariser import RegulariserOptions
 from training.schedules.joint import JointOptions
 from training.schedules.registry import SCHEDULES
@@ -159,6 +159,7 @@ class Run(Frozen):
         check_tasks(self.tasks)
         names = [task.name for task in self.tasks]
         check_choices(self.model, self.training.schedule, self.training.regulariser)
+        check_steps(self.model, self.features)
         for key in ("task_weights", "positive_weights"):
             for name in getattr(self.training, key):
                 if name not in names:

@@ -31,7 +31,7 @@ def graphs(models: tuple[bytes, bytes], fit: Fitted) -> sharing.Graphs:
 
 def test_sixty_percent_of_the_input_is_the_users_and_forty_features_are_categorical() -> None:
     chosen = sharing.features()
-    user, item = sharing.network(OPTIONS, sharing.fitted(chosen, ids=50, values=10)).embeddings.widths
+    user, item, *_ = sharing.network(OPTIONS, sharing.fitted(chosen, ids=50, values=10)).embeddings.widths
     assert user / (user + item) == pytest.approx(0.6)
     assert sum(feature.kind == "categorical" for feature in chosen) == 40
 

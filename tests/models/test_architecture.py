@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from models.architecture import Architecture
 from models.layers import PairLinear, Widths
-from tests.models.small import EVERY, NAMES, TASKS, build, own_pair, repeated, shared_pair
+from tests.models.small import EVERY, NAMES, TASKS, build, of_users, own_pair, repeated, shared_pair
 
 SIZES = (1, 2, 7)
 every = pytest.mark.parametrize("architecture", [entry for _, entry in EVERY], ids=NAMES)
@@ -35,7 +35,8 @@ def test_sharing_the_user_scores_like_repeating_it(
 @every
 def test_a_row_scores_the_same_whatever_stands_beside_it(architecture: type[Architecture]) -> None:
     network, x = build(architecture), own_pair(7)
-    alone = torch.cat([network(x._replace(user=x.user[i : i + 1], item=x.item[i : i + 1])) for i in range(7)])
+    each = [slice(i, i + 1) for i in range(7)]
+    alone = torch.cat([network(of_users(x, row)._replace(item=x.item[row])) for row in each])
     assert torch.allclose(network(x), alone, rtol=0, atol=1e-6)
 
 
@@ -53,8 +54,11 @@ def test_the_user_is_multiplied_once_and_not_once_per_candidate(architecture: ty
     per_candidate = operations(architecture, widths, 1, 8) - operations(architecture, widths, 1, 7)
     assert per_candidate == operations(architecture, wide, 1, 8) - operations(architecture, wide, 1, 7)
     first = [layer for layer in build(architecture).modules() if isinstance(layer, PairLinear)]
-    per_user = operations(architecture, wide, 3, 7) - operations(architecture, wide, 2, 7)
-    assert per_user == 2 * wide.user * sum(len(layer.user) for layer in first) > 0
+    per_user, in_steps = (
+        operations(architecture, given, 3, 7) - operations(architecture, given, 2, 7) for given in (wide, Widths(0, 5))
+    )
+    assert per_user - in_steps == 2 * wide.user * sum(len(layer.user) for layer in first) > 0
+    assert in_steps == 0 or build(architecture).options.steps
 
 
 @every

@@ -60,9 +60,9 @@ def test_exported_parts_equal_those_of_the_one_product() -> None:
             parts: tuple[Tensor, ...] = self.layer(x._replace(user=user, item=item, row_user=row_user))
             return parts
 
-    exported = torch.export.export(Unpacked(), tuple(x))
+    exported = torch.export.export(Unpacked(), tuple(x[:3]))
     assert sum("addmm" in str(node.target) for node in exported.graph.nodes) == 3, "a product for every part"
-    for part, expected in zip(exported.module()(*x), layer(x), strict=True):
+    for part, expected in zip(exported.module()(*x[:3]), layer(x), strict=True):
         assert torch.allclose(part, expected, rtol=0, atol=1e-6)
 
 

@@ -36,5 +36,21 @@ def test_unknown_key_of_a_choice_names_the_nearest_known_one() -> None:
         parse_run(document(weighting={"kind": "fixed", "grow": {}}))
 
 
+@pytest.mark.parametrize(
+    ("sequence", "hint"),
+    [("recnt", r" \(did you mean 'recent'\?\)"), ("actions", ""), ("city", ""), ("tags", ""), ("recent_items", "")],
+)
+def test_sequence_to_be_read_in_steps_must_be_one_of_the_users_that_runs_along_no_other(
+    sequence: str, hint: str
+) -> None:
+    run = document()
+    run["features"].append({"kind": "sequence", "name": "tags", "side": "item"})
+    run["model"] = {"architecture": "dupn", "sequence": "recent"}
+    assert parse_run(run).model.steps == "recent"
+    run["model"]["sequence"] = sequence
+    with pytest.raises(RunInvalid, match=f"model.sequence names '{sequence}', which is no sequence .*{hint}"):
+        parse_run(run)
+
+
 def test_names_of_architectures_are_those_of_the_registry() -> None:
     assert [name_of(entry) for entry in ARCHITECTURES][:2] == ["shared_bottom", "separate_towers"]

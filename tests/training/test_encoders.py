@@ -109,6 +109,11 @@ def test_features_that_share_a_table_look_up_the_same_rows(prepared: small.Prepa
     assert "recent" not in prepared.fitted.tables
 
 
+def test_sequences_keep_their_length_and_what_they_run_along(prepared: small.Prepared) -> None:
+    found = {lookup.name: (lookup.length, lookup.along) for lookup in prepared.fitted.inputs.lookups}
+    assert (found["recent"], found["actions"], found["city"]) == ((3, None), (3, "recent"), (None, None))
+
+
 def test_hash_is_murmur3_of_the_bytes_that_the_graph_hashes() -> None:
     strings = Table(0, FIRST_ROW + 1000, "string", None).hash_rows(pa.array(["", "a", "ä", "日本"]))
     numbers = Table(0, FIRST_ROW + 1000, "int64", None).hash_rows(pa.array([0, 1, -1, 2**62]))

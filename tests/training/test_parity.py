@@ -1,6 +1,7 @@
 """The check before publishing passes what is right and catches each fault that is planted."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,14 @@ from contract.errors import ParityBroken
 from contract.features import INT64_MISSING, Categorical, Feature, Numeric
 from contract.features import Sequence as SequenceFeature
 from tests.training import small
-from tests.training.conftest import Exported
+from tests.training.conftest import Exported, wide_ranker
+from training.calibration import identity
+from training.export import Served, export_graph
 from training.parity import (
     EDGE_ROWS,
     NEVER_SEEN,
     TOLERANCE,
+    Check,
     as_input,
     check_parity,
     columns_of,
@@ -220,3 +224,15 @@ def test_edge_rows_hold_missing_unknown_empty_and_full_values(prepared: small.Pr
             assert 100 < column.count(None) < 500
             assert isinstance(feature, Numeric) or 100 < column.count(unknown) < 250
     assert [len(steps) for steps in found["recent"]] == [len(steps) for steps in found["actions"]]
+
+
+def test_network_that_reads_a_sequence_step_by_step_passes_with_empty_and_full_ones(tmp_path: Path) -> None:
+    keys = small.document(small.write(tmp_path / "log.parquet", small.columns()))
+    keys["model"] = {"architecture": "dupn", "sequence": "recent", "hidden": 8, "tower": [8]}
+    found = small.prepare(keys, tmp_path)
+    ranker, tasks = wide_ranker(found.fitted, found.run), found.run.tasks
+    model = export_graph(ranker, found.fitted, tasks, identity(tasks))
+    check = Check(model, Served(ranker, found.fitted.features, tasks, identity(tasks), flat=False), found.fitted)
+    check_parity(check, found.staged.held_out, found.tensors[TEST], seed=0)
+    assert 0 < check.worst <= TOLERANCE
+    assert [node.op_type for node in onnx.load_from_string(model).graph.node].count("LSTM") == 1
