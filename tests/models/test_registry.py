@@ -9,7 +9,7 @@ import pytest
 import models
 from models.architecture import Architecture
 from models.registry import ARCHITECTURES, architecture_name, build_architecture
-from tests.models.small import WIDTHS
+from tests.models.small import PROPERTIES, STEPS, WIDTHS
 
 
 def subclasses() -> set[type[Architecture]]:
@@ -31,4 +31,5 @@ def test_names_are_unique_and_those_of_the_files() -> None:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_options_build_their_own_architecture(architecture: type[Architecture]) -> None:
-    assert type(build_architecture(architecture.options_type.model_validate({}), WIDTHS, 2)) is architecture
+    widths = WIDTHS._replace(steps=STEPS, properties=PROPERTIES)
+    assert type(build_architecture(architecture.options_type.model_validate({}), widths, 2)) is architecture
