@@ -119,7 +119,6 @@ def _export_core(served: Served) -> onnx.ModelProto:
     examples: list[Tensor] = []
     names: list[str] = []
     shapes: list[dict[int, object]] = []
-    lengths: dict[str, object] = {}  # one for those that run in parallel
     for number, feature in enumerate(served.features):
         size = sizes[feature.side]
         if isinstance(feature, Numeric):
@@ -130,10 +129,8 @@ def _export_core(served: Served) -> onnx.ModelProto:
         is_sequence = isinstance(feature, SequenceFeature)
         examples.append(torch.zeros((size, EXAMPLE_LENGTH) if is_sequence else (size,), dtype=torch.int64))
         names.append(encoded_name(feature.name))
-        shape: dict[int, object] = {0: rows[feature.side]}
-        if isinstance(feature, SequenceFeature):
-            shape[1] = lengths.setdefault(feature.along or feature.name, torch.export.Dim(f"length{number}"))
-        shapes.append(shape)
+        length = {1: torch.export.Dim(f"length{number}")} if is_sequence else {}
+        shapes.append({0: rows[feature.side], **length})
     if not served.flat:
         examples.append(torch.zeros(EXAMPLE_CANDIDATES, dtype=torch.int64))
         names.append(ROW_USER)
