@@ -57,13 +57,13 @@ class Optimiser:
     def __init__(self, ranker: Ranker, options: TrainingOptions, weighting: Weighting) -> None:
         rates = {id(parameter): rate for parameter, rate in ranker.architecture.rates()}
         groups: dict[float, list[Tensor]] = {1.0: []}
-        self.dense = list(ranker.architecture.parameters())
+        self.dense, own = list(ranker.architecture.parameters()), weighting.learning_rate(options.learning_rate)
         for parameter in self.dense:
             groups.setdefault(rates.get(id(parameter), 1.0), []).append(parameter)
         self.adam = torch.optim.AdamW(
             [
                 *({"params": group, "lr": rate * options.learning_rate} for rate, group in groups.items() if group),
-                *({"params": [weight], "weight_decay": 0.0} for weight in weighting.parameters()),
+                *({"params": [w], "lr": own, "weight_decay": 0.0} for w in weighting.parameters()),
             ],
             options.learning_rate,
             weight_decay=options.weight_decay,

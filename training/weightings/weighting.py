@@ -40,6 +40,10 @@ class Weighting(nn.Module):
         losses [T]: the tasks' mean losses of a batch. penalty: a regulariser's scalar, in no task's account.
         """
 
+    def learning_rate(self, dense: float) -> float:
+        """The step size of its own parameters; `dense` is that of the network's dense parameters."""
+        return dense
+
     def start_epoch(self, epoch: int) -> None:
         """Told before each epoch, from 0."""
 
