@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from contract.features import Frozen
 from models.layers import Pair, Widths
 
-Layers = Annotated[tuple[Annotated[int, Field(ge=1, le=65536)], ...], Field(min_length=1, max_length=16)]
+Width = Annotated[int, Field(ge=1, le=65536)]
+Layers = Annotated[tuple[Width, ...], Field(min_length=1, max_length=16)]
 
 
 @dataclass(frozen=True)

@@ -50,8 +50,11 @@ class Pair(NamedTuple):
 
 
 def split_pair(x: Pair, copies: int) -> list[Pair]:
-    """Taken apart: a pair of `copies` embeddings side by side, [U, C D_user] and [N, C D_item] -> C pairs."""
-    user, item = (part.chunk(copies, dim=1) for part in (x.user, x.item))
+    """Taken apart: a pair of `copies` embeddings side by side, [U, C D_user] and [N, C D_item] -> C pairs.
+
+    Each contiguous, so that a product rounds as it would for a pair of one copy.
+    """
+    user, item = ([y.contiguous() for y in part.chunk(copies, dim=1)] for part in (x.user, x.item))
     return [Pair(u, i, x.row_user, x.steps) for u, i in zip(user, item, strict=True)]
 
 
@@ -82,6 +85,10 @@ class PairLinear(nn.Module):
         # onnxruntime would copy the parts out of one product; the product of a part takes its ReLU along
         parts = (torch.split(weight, self.widths_out) for weight in (self.user, self.item, self.bias))
         return tuple(pair_product(x, *part) for part in zip(*parts, strict=True))
+
+    def weight(self) -> Tensor:
+        """W of [u; i] W: [D_user + D_item, H]."""
+        return torch.cat([self.user, self.item], dim=1).t()
 
 
 def pair_product(x: Pair, user: Tensor, item: Tensor, bias: Tensor) -> Tensor:
@@ -126,7 +133,12 @@ class Towers(nn.Module):
 
     def forward(self, xs: Sequence[Tensor]) -> Tensor:
         """T times [N, H] -> [N, T]."""
-        return torch.cat(products(self.bank(xs), self.weight, self.bias), dim=1)
+        logits = torch.cat(products(self.bank(xs), self.weight, self.bias))
+        return logits.view(len(xs), -1).t()  # task after task in memory: a task's gradient rounds as it would alone
+
+    def stacked(self) -> list[Tensor]:
+        """The weights of every layer, the logit's last: [T, in, out] each."""
+        return [*self.bank.weights, self.weight]
 
 
 def products(xs: Sequence[Tensor], weight: Tensor, bias: Tensor) -> list[Tensor]:

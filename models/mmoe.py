@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
-from models.architecture import Architecture, Layers, Options
+from models.architecture import Architecture, Layers, Options, TaskTowers
 from models.layers import Bank, Pair, PairLinear, Towers, Widths, mix
 
 
@@ -18,7 +18,7 @@ class MMoEOptions(Options):
     tower: Layers = (32,)
 
 
-class MMoE(Architecture):
+class MMoE(Architecture, TaskTowers):
     """f^k(x) = sum_i g^k(x)_i f_i(x), g^k(x) = softmax(W_gk x) (eq. 6 and 7); y_k = t_k(f^k(x))."""
 
     options_type = MMoEOptions
@@ -35,3 +35,7 @@ class MMoE(Architecture):
         experts = self.experts([h.relu() for h in hidden])
         logits: Tensor = self.towers(mix(gates.unflatten(1, (self.tasks, -1)), experts))
         return logits
+
+    def tower_weights(self) -> list[Tensor]:
+        """The towers' layers: [T, in, out] each."""
+        return self.towers.stacked()

@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.architecture import Architecture, Layers, Options
+from models.architecture import Architecture, Layers, Options, TaskTowers
 from models.layers import Bank, Pair, PairLinear, Towers, Widths, mix, products
 
 
@@ -22,7 +22,7 @@ class PLEOptions(Options):
     tower: Layers = (32,)
 
 
-class PLE(Architecture):
+class PLE(Architecture, TaskTowers):
     """Levels of Customized Gate Control; the first reads the pair, each next one the outputs of the one below.
 
     Groups G are the tasks in order and, below the last level, the shared one. Experts E are the tasks' private
@@ -64,6 +64,10 @@ class PLE(Architecture):
     def extract(self, level: int, gates: Tensor, xs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """One level: unnormalised gates [N, G, E] and each expert's input [N, H] -> each group's output [N, H]."""
         return mix(gates + self.mask[: gates.shape[1]], self.experts[level](xs))
+
+    def tower_weights(self) -> list[Tensor]:
+        """The towers' layers: [T, in, out] each."""
+        return self.towers.stacked()
 
 
 class Gates(nn.Module):

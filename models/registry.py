@@ -7,8 +7,9 @@ from models.mmoe import MMoE
 from models.ple import PLE
 from models.separate_towers import SeparateTowers
 from models.shared_bottom import SharedBottom
+from models.soft_sharing import SoftSharing
 
-ARCHITECTURES: tuple[type[Architecture], ...] = (SharedBottom, SeparateTowers, MMoE, PLE, DUPN)
+ARCHITECTURES: tuple[type[Architecture], ...] = (SharedBottom, SeparateTowers, MMoE, PLE, DUPN, SoftSharing)
 
 
 def architecture_name(architecture: type[Architecture]) -> str:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from models.architecture import Architecture, Layers, Options
+from models.architecture import Architecture, Layers, Options, TaskTowers
 from models.layers import Pair, PairLinear, Towers, Widths
 
 
@@ -18,7 +18,7 @@ class SeparateTowersOptions(Options):
     tower: Layers = (128, 64)
 
 
-class SeparateTowers(Architecture):
+class SeparateTowers(Architecture, TaskTowers):
     """y_k = t_k(e)."""
 
     options_type = SeparateTowersOptions
@@ -32,3 +32,7 @@ class SeparateTowers(Architecture):
         """Pair -> logits [N, T]."""
         logits: Tensor = self.towers([h.relu() for h in self.first(x)])
         return logits
+
+    def tower_weights(self) -> list[Tensor]:
+        """The towers' layers: [T, in, out] each."""
+        return self.towers.stacked()

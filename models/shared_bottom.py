@@ -2,21 +2,22 @@
 
 from typing import Literal
 
+from pydantic import Field
 from torch import Tensor
 
-from models.architecture import Architecture, Layers, Options
+from models.architecture import Architecture, Layers, Options, TaskTowers, Width
 from models.layers import Bank, Pair, PairLinear, Towers, Widths
 
 
 class SharedBottomOptions(Options):
-    """`trunk`: hidden widths of the shared network; `tower`: of each task's own."""
+    """`trunk`: hidden widths of the shared network; `tower`: of each task's own, which may be the logit alone."""
 
     architecture: Literal["shared_bottom"] = "shared_bottom"
     trunk: Layers = (256, 128)
-    tower: Layers = (64,)
+    tower: tuple[Width, ...] = Field(default=(64,), max_length=16)
 
 
-class SharedBottom(Architecture):
+class SharedBottom(Architecture, TaskTowers):
     """h = f(e); y_k = t_k(h)."""
 
     options_type = SharedBottomOptions
@@ -32,3 +33,7 @@ class SharedBottom(Architecture):
         h = self.trunk([h.relu() for h in self.first(x)])
         logits: Tensor = self.towers([*h] * self.tasks)
         return logits
+
+    def tower_weights(self) -> list[Tensor]:
+        """The towers' layers: [T, in, out] each."""
+        return self.towers.stacked()

@@ -29,7 +29,8 @@ class RowwiseAdagrad:
         state = self.state.index_select(0, rows).add_(total.square().mean(dim=1))
         self.state.index_copy_(0, rows, state)
         step = state.sqrt_().add_(self.eps).reciprocal_().mul_(-self.learning_rate)
-        self.table.index_copy_(0, rows, self.table.index_select(0, rows).addcmul_(total, step[:, None]))
+        # product and sum are rounded apart: fused, a row's last bit would depend on what else is in the batch
+        self.table.index_copy_(0, rows, self.table.index_select(0, rows).add_(total.mul_(step[:, None])))
 
 
 def occurrences(ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,6 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.architecture import Architecture
+from models.layers import PairLinear
 from models.ranker import Ranker
 from tests.models.small import EVERY, INPUTS, NAMES, TASKS, columns, encoded
 
@@ -32,7 +33,7 @@ def test_rank_equals_score_with_the_user_repeated(
     row_user = torch.randint(users, (candidates,), generator=torch.Generator().manual_seed(5))
     own = {x.name: found[x.name][row_user] if x.side == "user" else found[x.name] for x in INPUTS.lookups}
     batch = encoded(own, user[row_user], item)
-    expected = network.score(batch, network.embeddings.look_up(batch.ids))
+    expected = network.score(batch, network.look_up(batch))
     ranked = network.rank(found, user, item, row_user)
     assert ranked.shape == (candidates, TASKS)
     assert torch.allclose(ranked, expected, rtol=0, atol=1e-6)
@@ -87,10 +88,10 @@ def test_work_for_a_second_user_is_that_of_its_first_layer_only(architecture: ty
             network.rank(*columns(users, candidates), torch.zeros(candidates, dtype=torch.int64))
         return int(counter.get_total_flops())
 
-    first = sum(len(weight) for name, weight in network.architecture.named_parameters() if name == "first.user")
+    first = sum(layer.user.numel() for layer in network.architecture.modules() if isinstance(layer, PairLinear))
     work = operations(2) - operations(1)
     assert work == operations(2, 1000) - operations(1, 1000), "however many candidates there are"
-    of_first = 2 * network.embeddings.widths.user * first
+    of_first = 2 * first
     assert work > of_first > 0 if network.embeddings.steps else work == of_first > 0
 
 

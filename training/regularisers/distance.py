@@ -1,0 +1,62 @@
+"""The distance between the tasks' networks, which soft sharing keeps small.
+
+Knows stacks of weights. Does not know what they are the weights of.
+"""
+
+import itertools
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from models.architecture import TaskNetworks
+from training.regularisers.regulariser import Regulariser, RegulariserOptions
+
+
+class DistanceOptions(RegulariserOptions):
+    """`strength`: lambda. `norm`: squared Frobenius distance of every two tasks, or the trace norm of all at once."""
+
+    kind: Literal["distance"] = "distance"
+    strength: float = Field(default=1e-2, ge=0.0)
+    norm: Literal["frobenius", "trace"] = "frobenius"
+
+
+class Distance(Regulariser):
+    """lambda sum over layers of the distance of the tasks' weights; towers are left out.
+
+    `frobenius` (Duong et al. 2015, section 4): sum_{j<k} ||W^j - W^k||_F^2. `trace` (Yang and Hospedales 2017,
+    arXiv 1606.04038): the sum of the singular values of the matrix [T, in * out] whose rows are the tasks' weights,
+    which is least when the tasks' weights span few directions.
+    """
+
+    options_type = DistanceOptions
+    options: DistanceOptions
+    architecture: TaskNetworks
+    needs = TaskNetworks
+    because = "it compares the networks of the tasks, and wants an architecture with one of one shape for each"
+
+    def penalty(self) -> Tensor:
+        """A scalar."""
+        measure = frobenius if self.options.norm == "frobenius" else trace
+        return self.options.strength * torch.stack([measure(w) for w in self.architecture.network_weights()]).sum()
+
+
+def frobenius(weights: Tensor) -> Tensor:
+    """[T, ...] -> the summed squared distance of every two of the T.
+
+    >>> frobenius(torch.tensor([[0.0], [1.0], [3.0]])).item()
+    14.0
+    """
+    pairs = itertools.combinations(weights.unbind(), 2)
+    return torch.stack([weights.new_zeros(()), *((a - b).square().sum() for a, b in pairs)]).sum()
+
+
+def trace(weights: Tensor) -> Tensor:
+    """[T, ...] -> the sum of the singular values of the matrix whose T rows are the weights.
+
+    >>> round(trace(torch.tensor([[3.0, 4.0], [3.0, 4.0]])).item(), 4)
+    7.0711
+    """
+    norm: Tensor = torch.linalg.matrix_norm(weights.flatten(1), "nuc")
+    return norm
