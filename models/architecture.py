@@ -4,9 +4,9 @@ Knows the shape of the problem. Does not know which architectures exist (`models
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -86,3 +86,41 @@ class TaskTowers(ABC):
     @abstractmethod
     def tower_weights(self) -> list[Tensor]:
         """For each layer of the towers, the logit's included, the tasks' weights [T, in, out]."""
+
+
+Partition = tuple[tuple[int, ...], ...]
+Choose = Callable[[Tensor, int], Sequence[int]]
+
+
+class Growing(Architecture):
+    """An architecture whose layers are branches in a tree, each of some tasks, which can be split while it is trained.
+
+    Layers count from the input. A layer's branches are a partition of the tasks, finer than that of the layer below.
+    """
+
+    @abstractmethod
+    def layers(self) -> int:
+        """How many layers can be branched."""
+
+    @abstractmethod
+    def branches(self, layer: int) -> Partition:
+        """The tasks of each branch of a layer."""
+
+    @abstractmethod
+    def branch(self, layer: int, partition: Partition) -> None:
+        """Split a layer's branches; the new ones start as copies, so that the output stays what it is.
+
+        Its parameters are new ones afterwards, which an optimiser has to be told.
+        Raises: ValueError when the tree would be none.
+        """
+
+    @abstractmethod
+    def wide(self, factor: int) -> Self:
+        """A new network, unbranched, whose branchable layers are `factor` times as wide."""
+
+    @abstractmethod
+    def thin_from(self, wide: Self, choose: Choose) -> None:
+        """Take the weights of some units of a wide network, both unbranched.
+
+        `choose` picks the units of a layer: weights [units, inputs] and how many to keep -> their numbers.
+        """

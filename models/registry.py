@@ -1,6 +1,7 @@
 """The architectures there are. A new one is a file of its own and a line here."""
 
 from models.architecture import Architecture, Options
+from models.branching import Branching
 from models.dupn import DUPN
 from models.layers import Widths
 from models.mmoe import MMoE
@@ -9,7 +10,7 @@ from models.separate_towers import SeparateTowers
 from models.shared_bottom import SharedBottom
 from models.soft_sharing import SoftSharing
 
-ARCHITECTURES: tuple[type[Architecture], ...] = (SharedBottom, SeparateTowers, MMoE, PLE, DUPN, SoftSharing)
+ARCHITECTURES: tuple[type[Architecture], ...] = (SharedBottom, SeparateTowers, MMoE, PLE, DUPN, SoftSharing, Branching)
 
 
 def architecture_name(architecture: type[Architecture]) -> str:
