@@ -92,11 +92,13 @@ Partition = tuple[tuple[int, ...], ...]
 Choose = Callable[[Tensor, int], Sequence[int]]
 
 
-class Growing(Architecture):
+class Growing(ABC):
     """An architecture whose layers are branches in a tree, each of some tasks, which can be split while it is trained.
 
     Layers count from the input. A layer's branches are a partition of the tasks, finer than that of the layer below.
     """
+
+    tasks: int
 
     @abstractmethod
     def layers(self) -> int:

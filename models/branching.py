@@ -11,7 +11,7 @@ from typing import Literal, Self, cast
 import torch
 from torch import Tensor, nn
 
-from models.architecture import Choose, Growing, Layers, Options, Particular, Partition
+from models.architecture import Architecture, Choose, Growing, Layers, Options, Particular, Partition
 from models.layers import Bank, Pair, PairLinear, Towers, Widths
 
 
@@ -23,7 +23,7 @@ class BranchingOptions(Options):
     tower: Layers = (32,)
 
 
-class Branching(Growing):
+class Branching(Architecture, Growing):
     """h_0 = f_0(e), h_l of a branch = f_l(h_(l-1) of the branch it grew from), y_k = t_k(h_last of k's branch).
 
     It starts as one trunk below a tower per task (section 3.2, figure 1). Every branch of a layer has the layer's

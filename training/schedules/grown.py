@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from contract.errors import RunInvalid
-from models.architecture import Growing, Particular, Partition
+from models.architecture import Architecture, Growing, Particular, Partition
 from training.schedules.grouping import Matrix, affinity, branch_affinity, cheapest, cost, merged
 from training.schedules.schedule import Schedule, ScheduleOptions
 from training.schedules.somp import somp
@@ -113,12 +113,12 @@ class Grown(Schedule):
 
     def _start_thin(self, trainer: Trainer, tree: Growing) -> None:
         wide = tree.wide(self.options.wide)
-        trainer.ranker.architecture = wide
+        trainer.ranker.architecture = cast(Architecture, wide)
         trainer.restart()
         epochs(trainer, self.options.wide_epochs)
         trainer.keeper.restore()
         tree.thin_from(wide, lambda weight, kept: somp(weight.numpy(), kept))
-        trainer.ranker.architecture = tree
+        trainer.ranker.architecture = cast(Architecture, tree)
         trainer.restart()
 
     def tell(self) -> tuple[Particular, ...]:
