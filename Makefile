@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format serve census lock benchmark-funnel clean
+.PHONY: help setup demo test lint format serve census lock benchmark-funnel benchmark-census clean
 
 BIN := .venv/bin
 READY := .venv/ready
@@ -95,6 +95,9 @@ data/census/test.parquet: $(CENSUS)
 
 benchmark-funnel: | $(READY) ## every system on the simulated funnel, 5 seeds (resumes where it stopped)
 	$(BIN)/python -m benchmarks.funnel
+
+benchmark-census: data/census/test.parquet ## the systems on Census-Income beside published figures, 5 seeds (resumes)
+	$(BIN)/python -m benchmarks.census
 
 clean: ## remove .venv, demo/ and caches; keep data/ and bundles/
 	rm -rf .venv demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
