@@ -126,3 +126,11 @@ class Growing(ABC):
 
         `choose` picks the units of a layer: weights [units, inputs] and how many to keep -> their numbers.
         """
+
+
+class Subspaces(ABC):
+    """An architecture whose layers are cut into subspaces for each task."""
+
+    @abstractmethod
+    def subspace_weights(self) -> list[Tensor]:
+        """For each layer, the weights of each task's subspaces [T, S, in, out]."""

@@ -86,9 +86,9 @@ class PairLinear(nn.Module):
         parts = (torch.split(weight, self.widths_out) for weight in (self.user, self.item, self.bias))
         return tuple(pair_product(x, *part) for part in zip(*parts, strict=True))
 
-    def weight(self) -> Tensor:
-        """W of [u; i] W: [D_user + D_item, H]."""
-        return torch.cat([self.user, self.item], dim=1).t()
+    def members(self, count: int) -> Tensor:
+        """The weights of the `count` layers of one width that this one is made of: [M, D_user + D_item, H]."""
+        return torch.cat([self.user, self.item], dim=1).unflatten(0, (count, -1)).transpose(1, 2)  # type: ignore[no-untyped-call,no-any-return]
 
 
 def pair_product(x: Pair, user: Tensor, item: Tensor, bias: Tensor) -> Tensor:

@@ -2,15 +2,27 @@
 
 from models.architecture import Architecture, Options
 from models.branching import Branching
+from models.cross_stitch import CrossStitch
 from models.dupn import DUPN
 from models.layers import Widths
 from models.mmoe import MMoE
 from models.ple import PLE
 from models.separate_towers import SeparateTowers
 from models.shared_bottom import SharedBottom
+from models.sluice import Sluice
 from models.soft_sharing import SoftSharing
 
-ARCHITECTURES: tuple[type[Architecture], ...] = (SharedBottom, SeparateTowers, MMoE, PLE, DUPN, SoftSharing, Branching)
+ARCHITECTURES: tuple[type[Architecture], ...] = (
+    SharedBottom,
+    SeparateTowers,
+    MMoE,
+    PLE,
+    DUPN,
+    SoftSharing,
+    Branching,
+    CrossStitch,
+    Sluice,
+)
 
 
 def architecture_name(architecture: type[Architecture]) -> str:

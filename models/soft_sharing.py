@@ -51,7 +51,7 @@ class SoftSharing(Architecture, TaskNetworks, TaskTowers):
 
     def network_weights(self) -> list[Tensor]:
         """The first layer, user and item one above the other, and the trunk's: [T, in, out] each."""
-        return [torch.stack([layer.weight() for layer in self.first]), *self.trunks.weights]
+        return [torch.cat([layer.members(1) for layer in self.first]), *self.trunks.weights]
 
     def tower_weights(self) -> list[Tensor]:
         """The towers' layers: [T, in, out] each."""
