@@ -1,9 +1,10 @@
-"""`fullfunnel dataset NAME SOURCE OUT`: the publisher's files as an impression log that runs can read."""
+"""`fullfunnel dataset NAME SOURCE OUT`: the publisher's files as a log that runs can read, and such a run."""
 
 import argparse
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,10 +23,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Convert.
 
-    Raises: DataInvalid.
+    Raises: DataInvalid, TargetUnwritable.
     """
     from training.datasets import DATASETS
 
     dataset = next(dataset for dataset in DATASETS if dataset.name == args.name)
-    Console().print(f"written to {dataset.convert(args.source, args.out)}", highlight=False, soft_wrap=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    errors = Console(stderr=True)
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
+        bar = progress.add_task("reading", total=None)
+        out = dataset.convert(
+            args.source,
+            args.out,
+            lambda file, rows: progress.update(bar, description=f"{file}: {rows:,} rows"),
+        )
+    console = Console()
+    console.print(f"written to {out}", highlight=False, soft_wrap=True, markup=False)
+    console.print(f"train with: fullfunnel train {out / 'run.toml'}", highlight=False, soft_wrap=True, markup=False)
     return 0

@@ -61,6 +61,7 @@ def test_the_archive_and_its_unpacked_folder_convert_alike(tmp_path: Path) -> No
     for split in ("train", "validation", "test"):
         assert (tmp_path / "a" / f"{split}.parquet").read_bytes() == (tmp_path / "b" / f"{split}.parquet").read_bytes()
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
+        "run.toml",
         "test.parquet",
         "train.parquet",
         "validation.parquet",
