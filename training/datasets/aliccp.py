@@ -41,7 +41,7 @@ TYPES = {
     "sample_id": pa.string(), "click": pa.int8(), "conversion": pa.int8(),
     "key": pa.string(), "count": pa.int64(), "features": pa.string(),
 }  # fmt: skip
-FEATURE = "^(?P<field>[^\x02]+)\x02(?P<id>[0-9]{1,18})\x03(?P<value>-?[0-9]+(\\.[0-9]*)?([eE][-+]?[0-9]+)?)$"
+FEATURE = "^(?P<field>[^\x02]+)\x02(?P<id>[0-9]{1,18})\x03(?P<value>-?[0-9]+(?:\\.[0-9]*)?(?:[eE][-+]?[0-9]+)?)$"
 
 USER = {
     "101": "user_id", "121": "profile", "122": "profile_group", "124": "gender", "125": "age", "126": "consumption_1",

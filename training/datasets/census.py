@@ -2,6 +2,7 @@
 
 Knows the publisher's two CSV files, and the run that reads them. Does not know where they come from.
 
+Publisher: US Census Bureau, by UCI, https://archive.ics.uci.edu/dataset/117/census+income+kdd. Terms: on that page.
 Ma et al. 2018 (doi 10.1145/3219819.3220007), section 6.2: the official train file is the training split; the rows
 of the official test file are split 1:1 at random into validation and test. The paper takes education and marital
 status out of the inputs of this group; all columns are kept here, and the run reads those it may.

@@ -97,7 +97,8 @@ def blocks(
             remedy=f"its header should name {', '.join(types)}",
         ) from None
     except pa.ArrowInvalid as error:
-        raise _invalid(str(error).split("\n")[0], path, list(types), first + row) from None
+        columns = names or _header(path, delimiter)
+        raise _invalid(str(error).split("\n")[0], path, columns, first + row if row else 1) from None
     except FileNotFoundError:
         raise SourceMissing("no such file", place=str(path), remedy=AGAIN) from None
     except OSError as error:  # what gzip says: cut short, or no gzip at all
@@ -123,8 +124,14 @@ def _open(
         )
 
 
+def _header(path: Path, delimiter: str) -> list[str]:
+    with pa.input_stream(str(path), compression="gzip" if path.suffix == ".gz" else None) as file:
+        line: str = file.read(2**16).decode(errors="replace").split("\n")[0].rstrip("\r")
+    return [name.strip('"') for name in line.split(delimiter)]
+
+
 def _invalid(text: str, path: Path, names: Sequence[str], line: int) -> DataInvalid:
-    """What pyarrow says, as fact and line; it numbers rows as lines, and columns among those that are read."""
+    """What pyarrow says, as fact and line; it numbers rows as lines, and columns from 0."""
     column = re.search(r"In CSV column #(\d+): ", text)
     row = re.search(r"Row #(\d+): ", text)
     fact = re.sub(r"^(CSV parse error: )?(In CSV column #\d+: )?(Row #\d+: )?", "", text).rstrip(".")

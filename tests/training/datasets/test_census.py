@@ -9,6 +9,7 @@ import pyarrow.parquet
 import pytest
 
 from contract.errors import DataInvalid, SourceMissing, TargetUnwritable
+from tests.training.datasets.learning import learn
 from training.datasets.census import COLUMNS, NUMBERS, TEST, TRAIN, convert
 from training.run import load_run
 
@@ -143,3 +144,23 @@ def test_the_run_reads_every_column_but_those_the_paper_leaves_out() -> None:
     assert {feature.name for feature in run.features} == set(COLUMNS) - left_out
     assert {feature.name for feature in run.features if feature.kind == "numeric"} == set(NUMBERS) - left_out
     assert [(task.label, task.given) for task in run.tasks] == [("income", None), ("never_married", None)]
+
+
+def test_the_run_that_comes_with_the_data_is_that_of_the_repository_but_for_its_paths(tmp_path: Path) -> None:
+    draw = random.Random(0)
+    files = {
+        name: "".join(
+            ", ".join([*(str(draw.randrange(9)) for _ in COLUMNS[:-1]), draw.choice(["50000+.", "- 50000."])]) + "\n"
+            for _ in range(ROWS[name])
+        )
+        for name in (TRAIN, TEST)
+    }
+    out = convert(_folder(tmp_path / "source", files), tmp_path / "out")
+    ours = load_run(Path(__file__).parents[3] / "runs" / "census.toml")
+    theirs = load_run(out / "run.toml")
+    assert theirs.data.path == str(out / "train.parquet")
+    assert theirs.model_dump() == ours.model_copy(update={"data": theirs.data}).model_dump()
+
+
+def test_the_run_that_comes_with_the_data_learns(tmp_path: Path) -> None:
+    learn(convert(_folder(tmp_path / "source", _files()), tmp_path / "out"))
