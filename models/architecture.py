@@ -134,3 +134,15 @@ class Subspaces(ABC):
     @abstractmethod
     def subspace_weights(self) -> list[Tensor]:
         """For each layer, the weights of each task's subspaces [T, S, in, out]."""
+
+
+class Levels(ABC):
+    """An architecture with a level per task, each of which reads the level of the task before."""
+
+    @abstractmethod
+    def level_parameters(self, k: int) -> list[nn.Parameter]:
+        """All parameters of level k, and of no other."""
+
+    @abstractmethod
+    def level_weights(self, k: int) -> list[nn.Parameter]:
+        """Those of them that are weight matrices."""

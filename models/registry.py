@@ -4,6 +4,7 @@ from models.architecture import Architecture, Options
 from models.branching import Branching
 from models.cross_stitch import CrossStitch
 from models.dupn import DUPN
+from models.joint_many_task import JointManyTask
 from models.layers import Widths
 from models.mmoe import MMoE
 from models.ple import PLE
@@ -22,6 +23,7 @@ ARCHITECTURES: tuple[type[Architecture], ...] = (
     Branching,
     CrossStitch,
     Sluice,
+    JointManyTask,
 )
 
 

@@ -73,11 +73,16 @@ class Optimiser:
             int(dim): RowwiseAdagrad(table.data, learning_rate=options.embedding_learning_rate)
             for dim, table in ranker.embeddings.tables.items()
         }
+        self.touched: dict[int, Tensor] = {}
 
     def step(self, ids: dict[int, Tensor], rows: dict[int, Tensor]) -> None:
-        """Update from the gradients of the dense parameters and of the looked-up `rows`."""
+        """Update from the gradients of the dense parameters and of the looked-up `rows`, which are the `touched` ones.
+
+        What has no gradient stays as it is: an embedding not looked up, a parameter that asks for none.
+        """
+        self.touched = ids
         self.adam.step()
-        self.adam.zero_grad()
+        self.adam.zero_grad()  # to None: a gradient of 0 would leave Adam's momentum moving
         for dim, table in self.tables.items():
             gradient = rows[dim].grad
             if gradient is not None:
@@ -216,12 +221,13 @@ class Trainer:
         losses = self.loss.means(*self.loss.sums(self.ranker.score(encoded, rows), labels))
         penalty = self.regulariser.penalty() if self.regulariser else None
         if only is not None:
+            whole = (self.loss.task_weights * losses).sum().detach()
             losses = losses * torch.eye(len(losses))[only]
         value: Tensor = self.weighting.backward(losses, penalty, [*self.optimiser.dense, *rows.values()])
         self.optimiser.step(ids, rows)
         if self.regulariser:
             self.regulariser.after_step()
-        return value
+        return value if only is None else whole  # comparable with the validation loss, which is of all tasks
 
 
 def train(

@@ -3,5 +3,6 @@
 from training.schedules.grown import Grown
 from training.schedules.joint import Joint
 from training.schedules.schedule import Schedule
+from training.schedules.staged import Staged
 
-SCHEDULES: tuple[type[Schedule], ...] = (Joint, Grown)
+SCHEDULES: tuple[type[Schedule], ...] = (Joint, Grown, Staged)

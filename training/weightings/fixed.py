@@ -31,12 +31,12 @@ class Fixed(Weighting):
         super().__init__(options, base, tasks)
         self.growth = torch.tensor([options.growth.get(task, 1.0) for task in tasks])
         self.weights = base.clone()
-        self._history: list[list[float]] = []
+        self._history: dict[int, list[float]] = {}
 
     def start_epoch(self, epoch: int) -> None:
         """The weights of this epoch."""
         self.weights = self.base * self.growth**epoch
-        self._history.append(self.weights.tolist())
+        self._history[epoch] = self.weights.tolist()  # once, however often an epoch visits the rows
 
     def backward(self, losses: Tensor, penalty: Tensor | None, leaves: Sequence[Tensor]) -> Tensor:
         """One backward pass of the weighted sum."""
@@ -48,5 +48,5 @@ class Fixed(Weighting):
         """The weights by epoch, if they move."""
         if not self.options.growth:
             return ()
-        rows: list[tuple[str | float, ...]] = [(f"epoch {i + 1}", *x) for i, x in enumerate(self._history)]
+        rows: list[tuple[str | float, ...]] = [(f"epoch {i + 1}", *x) for i, x in self._history.items()]
         return (Particular("Task weights over time", "Each epoch multiplies them.", ("", *self.tasks), tuple(rows)),)
