@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import funnel
-from benchmarks.funnel import SINGLE, columns_of, simulated, system_names, table, verdict
+from benchmarks.funnel import SINGLE, columns_of, simulated, table, verdict
 from benchmarks.records import Figures
 
 KEY = "auc pcvr truth"
