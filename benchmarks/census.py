@@ -95,6 +95,21 @@ SYSTEMS = (
         {"weighting": {"kind": "uncertainty", "learning_rate": 0.01}},
     ),
     System(
+        "fully adaptive",
+        {"architecture": "branching", "trunk": (512, 64), "tower": (16,)},
+        {"schedule": {"kind": "grown", "wide": 2, "depth": 1}},
+    ),
+    System(
+        "cross-stitch",
+        {"architecture": "cross_stitch", "trunk": (256, 64), "tower": (16,)},
+        mmoe_paper=(0.9406, 0.9361, 0.9917, 0.9922),
+    ),
+    System(
+        "sluice",
+        {"architecture": "sluice", "trunk": (176, 176), "tower": (16,)},
+        {"regulariser": {"kind": "orthogonality", "strength": 1e-3}},
+    ),
+    System(
         "MMoE",
         {"architecture": "mmoe", "experts": 8, "expert": (64, 32), "tower": (16,)},
         mmoe_paper=(0.9410, 0.9359, 0.9926, 0.9927),
@@ -141,7 +156,7 @@ def read(run: Run) -> Rows:
 def run_of(base: Run, system: System, seed: int) -> Run:
     """The base run with the system's network and training. Raises: RunInvalid."""
     document = base.model_dump(mode="json")
-    document["model"] = dict(system.model)
+    document["model"] = {"dropout": base.model.dropout, **system.model}
     document["training"] |= {**system.training, "threads": 1}
     return parse_run(document | {"seed": seed}, place=f"{base.name}, {system.name}")
 
