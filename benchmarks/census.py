@@ -110,6 +110,11 @@ SYSTEMS = (
         {"regulariser": {"kind": "orthogonality", "strength": 1e-3}},
     ),
     System(
+        "joint many-task",
+        {"architecture": "joint_many_task", "level": (256, 64), "tower": (16,)},
+        {"schedule": {"kind": "staged"}},
+    ),
+    System(
         "MMoE",
         {"architecture": "mmoe", "experts": 8, "expert": (64, 32), "tower": (16,)},
         mmoe_paper=(0.9410, 0.9359, 0.9926, 0.9927),
