@@ -1,11 +1,13 @@
 """Multi-gate Mixture-of-Experts (Ma et al., KDD 2018, doi 10.1145/3219819.3220007, section 4.2)."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
 from torch import Tensor
 
-from models.architecture import Architecture, Layers, Options, TaskTowers
+from models.architecture import Architecture, Layers, Options, Particular, TaskTowers
+from models.gate_use import gate_use
 from models.layers import Bank, Pair, PairLinear, Towers, Widths, mix
 
 
@@ -39,3 +41,9 @@ class MMoE(Architecture, TaskTowers):
     def tower_weights(self) -> list[Tensor]:
         """The towers' layers: [T, in, out] each."""
         return self.towers.stacked()
+
+    def tell(self, x: Pair, tasks: Sequence[str]) -> tuple[Particular, ...]:
+        """How much each task uses each expert."""
+        gates, *hidden = self.first(x)
+        names = [f"expert {i + 1}" for i in range(len(hidden))]
+        return (gate_use("Use of the experts", gates.unflatten(1, (self.tasks, -1)).softmax(dim=2), tasks, names),)

@@ -1,13 +1,14 @@
 """Progressive Layered Extraction (Tang et al., RecSys 2020, doi 10.1145/3383313.3412236, section 3)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.architecture import Architecture, Layers, Options, TaskTowers
+from models.architecture import Architecture, Layers, Options, Particular, TaskTowers
+from models.gate_use import gate_use
 from models.layers import Bank, Pair, PairLinear, Towers, Widths, mix, products
 
 
@@ -54,16 +55,29 @@ class PLE(Architecture, TaskTowers):
 
     def forward(self, x: Pair) -> Tensor:
         """Pair -> logits [N, T]."""
-        first, *hidden = self.first(x)
-        groups = self.extract(0, first.unflatten(1, (-1, len(self.owner))), [h.relu() for h in hidden])
-        for level, gates in enumerate(self.gates, start=1):
-            groups = self.extract(level, gates(groups), [groups[owner] for owner in self.owner])
+        *_, (_, groups) = self.levels(x)
         logits: Tensor = self.towers(groups)
         return logits
 
-    def extract(self, level: int, gates: Tensor, xs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """One level: unnormalised gates [N, G, E] and each expert's input [N, H] -> each group's output [N, H]."""
-        return mix(gates + self.mask[: gates.shape[1]], self.experts[level](xs))
+    def levels(self, x: Pair) -> Iterator[tuple[Tensor, tuple[Tensor, ...]]]:
+        """Level by level: gates [N, G, E] before the softmax, -inf where foreign, and G outputs [N, H]."""
+        first, *hidden = self.first(x)
+        gates, xs = first.unflatten(1, (-1, len(self.owner))), [h.relu() for h in hidden]
+        for level, experts in enumerate(self.experts):
+            gates = gates + self.mask[: gates.shape[1]]
+            groups = mix(gates, experts(xs))
+            yield gates, groups
+            if level < len(self.gates):
+                gates, xs = self.gates[level](groups), [groups[owner] for owner in self.owner]
+
+    def tell(self, x: Pair, tasks: Sequence[str]) -> tuple[Particular, ...]:
+        """How much each group uses each expert, level by level."""
+        owners = [*tasks, "shared"]
+        names = [f"{owners[owner]} {i - self.owner.index(owner) + 1}" for i, owner in enumerate(self.owner)]
+        return tuple(
+            gate_use(f"Use of the experts of level {level}", gates.softmax(dim=2), owners[: gates.shape[1]], names)
+            for level, (gates, _) in enumerate(self.levels(x), start=1)
+        )
 
     def tower_weights(self) -> list[Tensor]:
         """The towers' layers: [T, in, out] each."""

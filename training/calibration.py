@@ -12,7 +12,6 @@ positives cannot throw either to infinity and a thousand leave nothing of it.
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +19,9 @@ from numpy.typing import NDArray
 from contract.bundle import Calibration
 from contract.errors import ScoreInvalid
 from contract.tasks import Task, ancestry, outputs
+from training.objectives import ObjectiveName
 
 Floats = NDArray[np.float64]
-Objective = Literal["independent", "entire_space"]
 
 PRIOR_PRECISION = np.array([0.5**-2, 2.0**-2])  # of log slope and intercept
 STEPS = 100
@@ -35,13 +34,13 @@ def calibrate(
     labels: NDArray[np.generic],
     *,
     weight: NDArray[np.floating] | None = None,
-    objective: Objective = "independent",
+    objective: ObjectiveName = "independent",
     shift: float = 0.0,
 ) -> tuple[Calibration, ...]:
     """Fit one `Calibration` a task on held-out rows.
 
     `logits` [B, T] of P(task | given), `labels` [B, T] in {0, 1}, `weight` [B]. `independent` fits each task on
-    the rows where its condition held. `entire_space` fits a conditional task on all rows, so that the product
+    the rows where its condition held. The others fit a conditional task on all rows, so that the product
     along `given`, with the ancestors as already calibrated, has the greatest likelihood for the joint label: it
     looks at pCTCVR of all traffic. The two agree if the ancestors' scores leave out nothing that drives the task;
     if they do, one holds to the given rows and the other leans towards the product.
@@ -61,11 +60,11 @@ def calibrate(
     fitted: list[Calibration] = []
     for t, (task, chain) in enumerate(zip(tasks, ancestry(tasks), strict=True)):
         parent = log_p[:, chain[-2]] if len(chain) > 1 else np.zeros(w.size)
-        if objective == "entire_space":
-            slope, intercept = _fit(z[:, t], y[:, t], w, parent)
-        else:
+        if objective == "independent":
             given = y[:, chain[-2]] if len(chain) > 1 else np.ones(w.size)
             slope, intercept = _fit(z[:, t], y[:, t], w * given, np.zeros(w.size))
+        else:
+            slope, intercept = _fit(z[:, t], y[:, t], w, parent)
         log_p[:, t] = parent + _log_sigmoid(slope * z[:, t] + intercept)
         fitted.append(Calibration(task=task.name, slope=slope, intercept=intercept + (slope * shift if t == 0 else 0)))
     return tuple(fitted)

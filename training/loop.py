@@ -94,12 +94,12 @@ class Loss:
 
     def __init__(self, tasks: Sequence[Task], options: TrainingOptions) -> None:
         self.ancestry = ancestry(tuple(tasks))
-        self.objective = objective(options.objective)
+        self.objective = objective(options.objective, options.escm2)
         self.task_weights = torch.tensor([options.task_weights.get(task.name, 1.0) for task in tasks])
         self.positive_weights = torch.tensor([options.positive_weights.get(task.name, 1.0) for task in tasks])
 
     def sums(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Summed loss and number of rows, by task."""
+        """Summed loss and number of rows, by task [T], or by term and task [M, T]."""
         return self.objective(logits, labels, self.ancestry, self.positive_weights)
 
     def mean(self, total: Tensor, rows: Tensor) -> Tensor:
@@ -108,8 +108,8 @@ class Loss:
 
     @staticmethod
     def means(total: Tensor, rows: Tensor) -> Tensor:
-        """The tasks' mean losses [T]; 0 for a task without rows."""
-        return total / rows.clamp(min=1.0)
+        """The tasks' mean losses [T], terms added up; 0 for a task without rows."""
+        return (total / rows.clamp(min=1.0)).view(-1, total.shape[-1]).sum(0)
 
 
 class Keeper:

@@ -18,6 +18,7 @@ from contract.manifest import ROW_USER
 from contract.tasks import CLICK_AND_CONVERSION, Task, check_tasks, outputs
 from models.architecture import Options
 from training.choices import CHOICES, check_choices, check_steps, chosen, entry_of, name_of, nearest
+from training.objectives import Escm2Options, ObjectiveName, check_objective
 from training.regularisers.regulariser import RegulariserOptions
 from training.schedules.joint import JointOptions
 from training.schedules.registry import SCHEDULES
@@ -79,7 +80,8 @@ class SplitOptions(Frozen):
 class TrainingOptions(Frozen):
     """The optimisation. Rates are per step; `negative_rate` drops clickless training rows, and is corrected for."""
 
-    objective: Literal["independent", "entire_space"] = "entire_space"
+    objective: ObjectiveName = "entire_space"
+    escm2: Escm2Options | None = None
     epochs: int = Field(default=1, ge=1)
     batch_rows: int = Field(default=4096, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0.0)
@@ -103,6 +105,7 @@ class TrainingOptions(Frozen):
 
     @model_validator(mode="after")
     def _choices_compose(self) -> Self:
+        check_objective(self.objective, self.escm2)
         schedule = entry_of(SCHEDULES, self.schedule)
         if schedule.one_task and self.weighting.kind != "fixed":
             raise ValueError(
@@ -272,6 +275,7 @@ TABLES: dict[Any, type[Frozen]] = {
     "data": DataOptions,
     "split": SplitOptions,
     "training": TrainingOptions,
+    "escm2": Escm2Options,
     "evaluation": EvaluationOptions,
     "truth": TruthOptions,
     "tasks": Task,

@@ -9,15 +9,16 @@ from numpy.typing import ArrayLike, NDArray
 from contract.bundle import Calibration
 from contract.errors import ScoreInvalid
 from contract.tasks import CLICK_AND_CONVERSION, Task
-from training.calibration import Floats, Objective, calibrate, downsampling_shift, identity, probabilities, shifted
+from training.calibration import Floats, calibrate, downsampling_shift, identity, probabilities, shifted
 from training.metrics import auc, pcoc
+from training.objectives import ObjectiveName
 
 CHAIN = (
     Task(name="click", label="c"),
     Task(name="cart", label="a", given="click"),
     Task(name="purchase", label="p", given="cart"),
 )
-OBJECTIVES: list[Objective] = ["independent", "entire_space"]
+OBJECTIVES: list[ObjectiveName] = ["independent", "entire_space"]
 
 
 def sigmoid(z: Floats) -> Floats:
@@ -35,7 +36,7 @@ def funnel(
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_bent_logits_are_straightened_along_the_chain(objective: Objective) -> None:
+def test_bent_logits_are_straightened_along_the_chain(objective: ObjectiveName) -> None:
     slopes, intercepts = np.array([0.7, 1.4, 1.0]), np.array([-0.5, 1.2, 2.0])
     logits, labels = funnel(0, 100_000, slopes, intercepts)
     fitted = calibrate(CHAIN, logits, labels, objective=objective)
@@ -44,8 +45,15 @@ def test_bent_logits_are_straightened_along_the_chain(objective: Objective) -> N
     assert [one.intercept for one in fitted] == pytest.approx(list(intercepts), abs=0.2)
 
 
+def test_escm2_is_calibrated_like_the_entire_space() -> None:
+    logits, labels = funnel(0, 2000, [0.7, 1.4, 1.0], [-0.5, 1.2, 2.0])
+    names: tuple[ObjectiveName, ...] = ("escm2_ips", "entire_space", "independent")
+    escm2, entire, independent = (calibrate(CHAIN, logits, labels, objective=name) for name in names)
+    assert escm2 == entire != independent
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_mean_prediction_is_the_observed_rate_where_the_task_was_fitted(objective: Objective) -> None:
+def test_mean_prediction_is_the_observed_rate_where_the_task_was_fitted(objective: ObjectiveName) -> None:
     logits, labels = funnel(1, 60_000, [0.8, 1.3], [-1.0, 0.7])
     scores = probabilities(
         CLICK_AND_CONVERSION, logits, calibrate(CLICK_AND_CONVERSION, logits, labels, objective=objective)
@@ -69,7 +77,7 @@ def test_entire_space_brings_the_joint_near_the_truth_where_the_click_logit_miss
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_fit_is_the_peak_of_likelihood_times_prior(objective: Objective) -> None:
+def test_fit_is_the_peak_of_likelihood_times_prior(objective: ObjectiveName) -> None:
     logits, labels = funnel(3, 400, [0.6, 1.7], [0.4, -0.8])
     weight = np.random.default_rng(4).uniform(0.2, 2, 400)
     click, conversion = calibrate(CLICK_AND_CONVERSION, logits, labels, weight=weight, objective=objective)
@@ -146,7 +154,7 @@ def test_downsampled_model_is_calibrated_on_all_rows_by_the_shift_alone(rate: fl
 @pytest.mark.parametrize(
     "how", ["weighted rows", "all rows", "all rows, shifted first", "unweighted rows, then shifted"]
 )
-def test_downsampled_model_is_calibrated_on_all_rows_by_every_road(objective: Objective, how: str) -> None:
+def test_downsampled_model_is_calibrated_on_all_rows_by_every_road(objective: ObjectiveName, how: str) -> None:
     rate = 0.1
     learned, labels, kept = downsampled(7, rate)
     shift = downsampling_shift(rate)
@@ -172,14 +180,14 @@ def test_impossible_rate_is_refused(rate: float) -> None:
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_no_rows_leave_the_logits_as_they_are(objective: Objective) -> None:
+def test_no_rows_leave_the_logits_as_they_are(objective: ObjectiveName) -> None:
     empty = np.zeros((0, 2))
     assert calibrate(CLICK_AND_CONVERSION, empty, empty, objective=objective) == identity(CLICK_AND_CONVERSION)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("label", [0, 1])
-def test_one_class_keeps_the_slope_and_moves_the_intercept_a_little(objective: Objective, label: int) -> None:
+def test_one_class_keeps_the_slope_and_moves_the_intercept_a_little(objective: ObjectiveName, label: int) -> None:
     logits, labels = np.random.default_rng(8).normal(-2, 1, (500, 2)), np.full((500, 2), float(label))
     fitted = calibrate(CLICK_AND_CONVERSION, logits, labels, objective=objective)
     assert [one.slope for one in fitted] == [1, 1]
@@ -225,7 +233,7 @@ def test_prior_is_worth_a_few_positives_and_no_more() -> None:
     st.floats(0, 1e6),
 )
 def test_any_finite_logits_give_a_finite_calibration(
-    pairs: list[tuple[float, float, int]], objective: Objective, weight: float
+    pairs: list[tuple[float, float, int]], objective: ObjectiveName, weight: float
 ) -> None:
     logits = np.array([pair[:2] for pair in pairs], dtype=float).reshape(-1, 2)
     step = np.array([pair[2] for pair in pairs])

@@ -161,6 +161,16 @@ def test_validation_loss_is_the_objective_over_the_split(
     assert found == pytest.approx(losses[0].mean() + 3 * losses[1][held].mean(), rel=1e-5)
 
 
+def test_escm2_trains_and_is_judged_by_its_own_loss(learnable: small.Prepared) -> None:
+    ranker, history = trained(learnable, epochs=3, objective="escm2_ips", escm2={"counterfactual_weight": 0.5})
+    found, labels = scores(learnable, ranker, identity(CLICK_AND_CONVERSION)), learnable.tensors[TEST].labels
+    clicked = labels[:, 0] > 0
+    assert auc(labels[clicked, 1], found["pcvr"][clicked]) > 0.66
+    options = TrainingOptions.model_validate({"objective": "escm2_ips"})
+    default = validate(ranker, learnable.tensors[VALIDATION], Loss(CLICK_AND_CONVERSION, options))
+    assert history.evaluations[history.best].validation_loss > default + 0.1
+
+
 def trained_on(log: small.Prepared, rows: Tensors, **options: Any) -> dict[str, Tensor]:
     """The weights after training on these rows."""
     ranker, chosen = ranker_of(log), TrainingOptions.model_validate(SMALL | options)

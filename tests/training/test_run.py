@@ -14,6 +14,7 @@ from contract.tasks import CLICK_AND_CONVERSION, Task
 from models.registry import ARCHITECTURES, architecture_name
 from tests.training import small
 from training.choices import CHOICES, name_of
+from training.objectives import Escm2Options
 from training.run import (
     BundleOptions,
     DataOptions,
@@ -141,6 +142,16 @@ def test_weights_for_a_task_that_is_not_there_are_refused(keys: small.Document) 
     assert "training.task_weights names 'convert', which is no task (did you mean 'conversion'?)" in told(keys)
 
 
+def test_weights_of_escm2_are_refused_with_another_objective(keys: small.Document) -> None:
+    keys["training"]["escm2"] = {"joint_weight": 0.5}
+    assert 'training.escm2 belongs to the objective "escm2_ips", and this run has "entire_space"' in told(keys)
+    keys["training"]["objective"] = "escm2_ips"
+    assert parse_run(keys).training.escm2 == Escm2Options(joint_weight=0.5)
+    keys["training"]["escm2"] = {"joint_weigth": 0.5}
+    assert "run.toml, training.escm2.joint_weigth" in (message := told(keys, UnknownKey))
+    assert "did you mean 'joint_weight'" in message
+
+
 def test_label_among_the_features_is_refused(keys: small.Document) -> None:
     keys["features"][0]["name"] = "click"
     assert "'click' is both a feature and a label" in told(keys)
@@ -242,6 +253,7 @@ TABLES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[[tasks]]", Task),
     *((f"[model] architecture = {architecture_name(entry)}", entry.options_type) for entry in ARCHITECTURES),
     ("[training]", TrainingOptions),
+    ("[training.escm2]", Escm2Options),
     *(
         (f"[{path}] kind = {name_of(entry)}", entry.options_type)
         for path, (registry, key) in CHOICES.items()
