@@ -77,20 +77,21 @@ def _run() -> Keys:
             "validation_path": "validation.parquet",
             "test_path": "test.parquet",
         },
-        "model": {"architecture": "mmoe", "experts": 8, "expert": [64, 32], "tower": [16]},
+        "model": {"architecture": "mmoe", "experts": 8, "expert": [64, 32], "tower": [16], "dropout": 0.3},
         "training": {
             "objective": "independent",
-            "epochs": 10,
-            "batch_rows": 1024,
-            "learning_rate": 1e-3,
-            "embedding_learning_rate": 0.02,
+            "epochs": 14,
+            "batch_rows": 2048,
+            "learning_rate": 6e-3,
+            "embedding_learning_rate": 0.2,
             "evaluations_per_epoch": 2,
-            "patience": 4,
+            "patience": 5,
+            "average": 6,
         },
         "evaluation": {"slices": ["sex", "race", "year"]},
         "tasks": [{"name": name, "label": name} for name in ("income", "never_married")],
         "features": [
-            numeric(name, "item", scale="piecewise", bins=32) if name in NUMBERS else categorical(name, "item")
+            numeric(name, "item", scale="piecewise", bins=32) if name in NUMBERS else categorical(name, "item", dim=4)
             for name in read
         ],
     }
