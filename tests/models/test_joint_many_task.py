@@ -1,10 +1,16 @@
 """Joint Many-Task Model: each level reads the embeddings, the level below and its label, and nothing above."""
 
+import warnings
 from typing import Any
 
+import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
+from onnx import numpy_helper
 from torch import Tensor
 
 from models.joint_many_task import JointManyTask, Level, expected_label
@@ -133,3 +139,61 @@ def test_a_side_without_features_has_a_card_as_well() -> None:
         jmt = build(JointManyTask, widths, level=(8,), tower=(4,))
         (told,) = jmt.tell(shared_pair(4, 9, widths=widths), ["click", "buy"])
         assert told.rows[0][1:] == (1.0, 0.0, 0.0)
+
+
+class Plain(torch.nn.Module):
+    """Tensors in, logits out, as an exporter wants them."""
+
+    def __init__(self, jmt: JointManyTask) -> None:
+        super().__init__()
+        self.jmt = jmt
+
+    def forward(self, user: Tensor, item: Tensor, row_user: Tensor) -> Tensor:
+        logits: Tensor = self.jmt(Pair(user, item, row_user))
+        return logits
+
+
+def exported(jmt: JointManyTask, x: Pair) -> onnx.ModelProto:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter warns of its own internals
+        program = torch.onnx.export(
+            Plain(jmt.eval()),
+            (x.user, x.item, x.row_user),
+            input_names=["user", "item", "row_user"],
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    return program.model_proto
+
+
+def run(model: onnx.ModelProto, x: Pair) -> NDArray[np.float32]:
+    assert x.row_user is not None
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    given = {"user": x.user.numpy(), "item": x.item.numpy(), "row_user": x.row_user.numpy()}
+    found: NDArray[np.float32] = session.run(None, given)[0]
+    return found
+
+
+def test_in_the_graph_too_a_task_does_not_depend_on_the_levels_above() -> None:
+    jmt, x = network(), shared_pair(3, 7)
+    model = exported(jmt, x)
+    before = run(model, x)
+    assert np.abs(before - jmt(x).detach().numpy()).max() <= 1e-6
+    upper = {value for parameter in jmt.level_parameters(BUY) for value in parameter.detach().flatten().tolist()} - {
+        0.0
+    }
+    changed = 0
+    for constant in model.graph.initializer:
+        values = numpy_helper.to_array(constant)
+        if values.dtype == np.float32 and upper.issuperset(
+            values.flatten().tolist()
+        ):  # whatever the exporter called it
+            constant.CopyFrom(numpy_helper.from_array(values + 1, constant.name))
+            changed += values.size
+    assert changed >= len(upper)
+    after = run(model, x)
+    assert np.array_equal(after[:, :BUY], before[:, :BUY])
+    assert (np.abs(after[:, BUY] - before[:, BUY]) > 1e-3).all()

@@ -9,7 +9,7 @@ from tests.training import small, three_tasks
 from training import loop
 from training.calibration import identity, probabilities
 from training.loop import predict_logits
-from training.metrics import auc
+from training.metrics import auc, pcoc
 from training.objectives import OBJECTIVES
 from training.run import TrainingOptions
 from training.split import TEST, TRAIN, VALIDATION
@@ -38,6 +38,7 @@ def test_every_step_of_the_funnel_is_learned(objective: str, funnel: small.Prepa
     for k, task in enumerate(tasks):
         happened = test.labels[:, k] > 0
         assert auc(happened, found[f"p_{task.name}"]) > 0.6
+        assert pcoc(happened, found[f"p_{task.name}"]) == pytest.approx(1, abs=0.2)
         if task.given:
             assert auc(happened[given], found[f"p_{task.name}_given_{task.given}"][given]) > 0.6
         given = happened
