@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -111,28 +112,37 @@ class Plain(nn.Module):
         return self.dupn(x), attention(self.dupn, x)
 
 
+def exported() -> bytes:
+    """The graph of the network, as an exporter makes it."""
+    users, candidates, length = (torch.export.Dim(name) for name in ("users", "candidates", "length"))
+    shapes = ({0: users}, {0: candidates}, {0: candidates}, ({0: users, 1: length},) * 3)
+    x = shared_pair(3, 7)
+    assert x.steps is not None and x.row_user is not None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter warns of its own internals
+        program = torch.onnx.export(
+            Plain(network().eval()),
+            (x.user, x.item, x.row_user, *x.steps),
+            input_names=["user", "item", "row_user", "values", "properties", "present"],
+            dynamic_shapes=shapes,
+            opset_version=20,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    return bytes(program.model_proto.SerializeToString())
+
+
 class Both:
-    """The network and its exported graph, with as many users, candidates and steps as are asked of them."""
+    """The network and its exported graph, with as many users, candidates and steps as are asked of them.
+
+    It is exported in a process of its own: after other tests, the exporter has been seen to fix the number of steps.
+    """
 
     def __init__(self) -> None:
         self.dupn = network().eval()
-        users, candidates, length = (torch.export.Dim(name) for name in ("users", "candidates", "length"))
-        shapes = ({0: users}, {0: candidates}, {0: candidates}, ({0: users, 1: length},) * 3)
-        x = shared_pair(3, 7)
-        assert x.steps is not None and x.row_user is not None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the exporter warns of its own internals
-            program = torch.onnx.export(
-                Plain(self.dupn),
-                (x.user, x.item, x.row_user, *x.steps),
-                input_names=["user", "item", "row_user", "values", "properties", "present"],
-                dynamic_shapes=shapes,
-                opset_version=20,
-                dynamo=True,
-                verbose=False,
-            )
-        assert program is not None
-        self.model = program.model_proto
+        with get_context("spawn").Pool(1) as pool:
+            self.model = onnx.load_from_string(pool.apply(exported))
         del self.model.graph.value_info[:]
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
