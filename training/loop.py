@@ -57,7 +57,8 @@ class Optimiser:
     def __init__(self, ranker: Ranker, options: TrainingOptions, weighting: Weighting) -> None:
         rates = {id(parameter): rate for parameter, rate in ranker.architecture.rates()}
         groups: dict[float, list[Tensor]] = {1.0: []}
-        self.dense, own = list(ranker.architecture.parameters()), weighting.learning_rate(options.learning_rate)
+        self.dense = [parameter for parameter in ranker.architecture.parameters() if parameter.requires_grad]
+        own = weighting.learning_rate(options.learning_rate)
         for parameter in self.dense:
             groups.setdefault(rates.get(id(parameter), 1.0), []).append(parameter)
         self.adam = torch.optim.AdamW(

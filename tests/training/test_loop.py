@@ -14,6 +14,7 @@ from contract.bundle import Calibration
 from contract.errors import RunInvalid
 from contract.tasks import CLICK_AND_CONVERSION
 from models.ranker import Ranker
+from models.sluice import SluiceOptions
 from tests.training import small
 from training import loop
 from training.calibration import calibrate, downsampling_shift, identity, probabilities
@@ -244,3 +245,12 @@ def test_logits_are_those_of_the_network_row_by_row(learnable: small.Prepared, m
     monkeypatch.setattr(loop, "EVALUATION_ROWS", 301)
     assert whole.shape == (len(rows), 2)
     assert np.abs(predict_logits(ranker, rows) - whole).max() < 1e-6
+
+
+def test_frozen_parameters_are_no_leaves_of_a_weighting(learnable: small.Prepared) -> None:
+    torch.manual_seed(0)
+    ranker = Ranker(learnable.fitted.inputs, SluiceOptions(trunk=(8, 8), tower=(4,), skip=False), 2)
+    options = TrainingOptions.model_validate(SMALL | {"weighting": {"kind": "pcgrad"}})
+    rows = learnable.tensors[TRAIN], learnable.tensors[VALIDATION]
+    history = loop.train(ranker, *rows, CLICK_AND_CONVERSION, options, seed=0, on_progress=small.nothing)
+    assert np.isfinite(history.evaluations[-1].validation_loss)

@@ -90,18 +90,21 @@ class TensorNormal(Regulariser):
         """Every so many steps, the covariances of the weights as they are now."""
         self._steps += 1
         if self._steps % self.options.every == 0:
-            weights = [w.detach() for w in self._weights()]
-            self.covariances = [c.updated(w, self.options.eps) for c, w in zip(self.covariances, weights, strict=True)]
+            self.covariances = self._updated()
 
     def tell(self) -> tuple[Particular, ...]:
-        """The learned correlation of the tasks, for each layer of the towers."""
+        """The learned correlation of the tasks, for each layer of the towers as they were kept."""
         told = []
-        for number, covariances in enumerate(self.covariances, start=1):
+        for number, covariances in enumerate(self._updated(), start=1):
             rows = zip(self.tasks, correlation(covariances.s_task).tolist(), strict=True)
             text = "Learned with the weights: tasks whose towers point the same way correlate."
             table = tuple((task, *row) for task, row in rows)
             told.append(Particular(f"Task correlation, tower layer {number}", text, ("", *self.tasks), table, True))
         return tuple(told)
+
+    def _updated(self) -> list[Covariances]:
+        weights = [w.detach() for w in self._weights()]
+        return [c.updated(w, self.options.eps) for c, w in zip(self.covariances, weights, strict=True)]
 
     def _weights(self) -> list[Tensor]:
         return [w.permute(1, 2, 0) for w in self.architecture.tower_weights()]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from contract.errors import RunInvalid
 from contract.tasks import Task
 from models.ranker import Ranker
 from models.soft_sharing import SoftSharing, SoftSharingOptions
@@ -84,6 +85,12 @@ def test_distance_falls_as_the_pull_grows_to_nothing(log: small.Prepared, norm: 
     assert all(a > b for a, b in itertools.pairwise(distances)), distances
     if norm == "frobenius":
         assert distances[-1] < 1e-2 * distances[0]
+
+
+def test_training_that_diverges_under_the_trace_norm_says_so(log: small.Prepared) -> None:
+    pull = {"kind": "distance", "norm": "trace"}
+    with pytest.raises(RunInvalid, match="validation loss is not a finite number"):
+        trained(log, ranker_of(log, 2), TASKS, [0, 1], regulariser=pull, learning_rate=1e30)
 
 
 def test_penalty_is_the_distance_of_every_layer_but_the_towers() -> None:

@@ -118,6 +118,18 @@ def test_card_of_a_run_tells_the_learned_correlation(tmp_path: Path) -> None:
     assert 0 < abs(float(told[0].rows[0][2])) < 1
 
 
+def test_card_is_of_the_weights_as_they_are_and_not_of_an_earlier_step() -> None:
+    network = Linear()
+    prior = TensorNormal(TensorNormalOptions(every=1000), network, ["one", "same", "random"])
+    network.weight.data[1] = network.weight.data[0]
+    (told,) = prior.tell()
+    w = network.weight.detach().permute(1, 2, 0)
+    expected = correlation(Covariances.identity(w.shape).updated(w, prior.options.eps).s_task)
+    assert float(told.rows[0][2]) == pytest.approx(float(expected[0, 1]))
+    assert float(told.rows[0][2]) > 0
+    assert torch.equal(prior.covariances[0].s_task, torch.eye(3)), "telling changes nothing"
+
+
 def test_correlation_of_a_covariance() -> None:
     found = correlation(positive(4, 5))
     assert torch.allclose(found.diagonal(), torch.ones(4))
