@@ -245,10 +245,13 @@ def train(
 
     Raises: RunInvalid when training diverges.
     """
-    torch.set_flush_denormal(True)  # denormal gradients would halve the speed
     trainer = Trainer(ranker, rows, validation, tasks, options, seed=seed, on_progress=on_progress)
     schedule = entry_of(SCHEDULES, options.schedule)(options.schedule)
-    schedule.run(trainer)
+    torch.set_flush_denormal(True)  # denormal gradients would halve the speed
+    try:
+        schedule.run(trainer)
+    finally:
+        torch.set_flush_denormal(False)  # of the process, which has other numbers to compute
     history = trainer.keeper.restore()
     told = [part.tell() for part in (trainer.weighting, trainer.regulariser, schedule) if part]
     return replace(history, particulars=tuple(itertools.chain(*told)))

@@ -247,6 +247,11 @@ def test_logits_are_those_of_the_network_row_by_row(learnable: small.Prepared, m
     assert np.abs(predict_logits(ranker, rows) - whole).max() < 1e-6
 
 
+def test_numbers_too_small_for_training_are_numbers_again_afterwards(learnable: small.Prepared) -> None:
+    trained(learnable)
+    assert float(torch.tensor(2e-38) / 16) > 0
+
+
 def test_frozen_parameters_are_no_leaves_of_a_weighting(learnable: small.Prepared) -> None:
     torch.manual_seed(0)
     ranker = Ranker(learnable.fitted.inputs, SluiceOptions(trunk=(8, 8), tower=(4,), skip=False), 2)
