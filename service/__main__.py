@@ -46,6 +46,8 @@ def main() -> int:
     except FullfunnelError as error:
         sys.stderr.write(f"service: {error}\n")
         return 1
+    except KeyboardInterrupt:  # before the server, which takes signals itself, was there
+        return 130
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import pytest
 
 from contract.bundle import GOLDEN
 from contract.errors import AddressUnavailable, SettingInvalid
+from service.__main__ import main
 from service.api.server import check_exposure, listen, serve
 from service.api.settings import Settings
 from tests.service.process import PATIENCE_S, ServiceProcess, raw
@@ -59,6 +60,18 @@ def test_a_bad_bundle_ends_the_process_with_one_message(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "golden.json: size or SHA-256 differs from the manifest" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_before_the_server_takes_signals_ends_the_process_without_a_word(
+    toy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("service.api.server.Server", interrupted)
+    monkeypatch.setattr(sys, "argv", ["service", str(toy), "--port", "0"])
+    assert main() == 130
+    assert capsys.readouterr().out == ""
 
 
 def test_a_public_address_is_refused_before_anything_is_loaded() -> None:
