@@ -33,11 +33,11 @@ class CrossStitchOptions(Options):
 class CrossStitch(Architecture, TaskNetworks, TaskTowers):
     """x_k' = sum_j a_kj x_j after every layer of the trunks (eq. 1); y_k = t_k(x_k').
 
-    NOTE[DIFF] The paper stitches networks that were trained apart before (section 5.1); these start untrained, since a
-    bundle is one training, and click networks are no backbones that one could download.
-    NOTE[DIFF] The paper's stitches learn 100 to 1000 times as fast, under plain SGD (section 5.2), where a step is as
-    long as a gradient, and those of the stitches are small beside their size. A step of Adam is about the learning rate
-    long whatever the gradient, so that the same multiple would throw the stitches about: `stitch_rate` is 10.
+    NOTE[DIFF] The paper stitches networks that were trained apart first (section 5); these start untrained, so that
+    a bundle is one training.
+    NOTE[DIFF] The paper's stitches learn 100 to 1000 times as fast, under plain SGD (section 5), whose steps are in
+    proportion to the gradients. A step of Adam is about the learning rate long whatever the gradient, and the
+    paper's multiple would throw the stitches about: `stitch_rate` is 10.
     NOTE[DIFF] The paper stitches after poolings and fully connected layers of AlexNet; here after every layer's ReLU.
     """
 

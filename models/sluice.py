@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from models.architecture import Architecture, Layers, Options, Particular, Subspaces, TaskTowers
 from models.layers import Bank, Pair, PairLinear, Towers, Widths
-from models.stitch import Stitch
+from models.stitch import Stitch, combine
 
 
 class SluiceOptions(Options):
     """A network of widths `trunk` per task, each layer in `subspaces`, and a tower per task on top.
 
-    `skip`: whether a task's tower reads a learned mixture of all its layers, or the last one alone; layers are of
-    one width then. `keep`: what a subspace starts with of its own. `stitch_rate`: the mixtures' learning rate as a
-    multiple of the others'.
+    `skip`: whether a task's tower reads a learned mixture of all its layers, which are of one width then, or the last
+    one alone. `keep`: what a subspace starts with of its own, and a tower of the last layer. `stitch_rate`: the
+    mixtures' learning rate as a multiple of the others'.
     """
 
     architecture: Literal["sluice"] = "sluice"
@@ -60,11 +60,8 @@ class Sluice(Architecture, TaskTowers, Subspaces):
         # a subspace reads the whole layer below it, both of its task's subspaces
         self.layers = nn.ModuleList(Bank(parts, (a, b), options.dropout) for a, b in zip(trunk, cut[1:], strict=False))
         self.alphas = nn.ModuleList(Stitch(parts, options.keep, 1) for _ in trunk)
-        last = torch.zeros(tasks, len(trunk))
-        last[:, -1] = 1.0
-        if options.skip:
-            last = options.keep * last + (1 - options.keep) / len(trunk)
-        self.beta = nn.Parameter(last, requires_grad=options.skip)
+        last = Stitch(len(trunk), options.keep).weight.detach()[-1]
+        self.beta = nn.Parameter(last.repeat(tasks, 1, 1)) if options.skip else None
         self.towers = Towers(tasks, (trunk[-1], *options.tower), options.dropout)
 
     def forward(self, x: Pair) -> Tensor:
@@ -74,23 +71,17 @@ class Sluice(Architecture, TaskTowers, Subspaces):
         for layer, alpha in zip(self.layers, others, strict=True):
             below = [whole for whole in outputs[-1] for _ in range(self.options.subspaces)]
             outputs.append(self._join(alpha(layer(below))))
-        logits: Tensor = self.towers(self._skip(outputs) if self.options.skip else outputs[-1])
+        xs = outputs[-1]
+        if self.beta is not None:
+            by_task = zip(*outputs, strict=True)
+            xs = [combine(weights, layers) for weights, layers in zip(self.beta.unbind(), by_task, strict=True)]
+        logits: Tensor = self.towers(xs)
         return logits
 
     def _join(self, parts: Sequence[Tensor]) -> list[Tensor]:
         """Subspaces side by side: T S times [N, H / S] -> T times [N, H]."""
         size = self.options.subspaces
         return [torch.cat(list(parts[k * size : (k + 1) * size]), dim=1) for k in range(self.tasks)]
-
-    def _skip(self, outputs: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-        """Each task's mixture of its layers: L times T times [N, H] -> T times [N, H]."""
-        mixed = []
-        for k, weights in enumerate(self.beta.unbind()):
-            total = weights[0] * outputs[0][k]
-            for weight, layer in zip(weights[1:].unbind(), outputs[1:], strict=True):
-                total = total + weight * layer[k]
-            mixed.append(total)
-        return mixed
 
     def subspace_weights(self) -> list[Tensor]:
         """For each layer [T, S, in, out]."""
@@ -105,7 +96,8 @@ class Sluice(Architecture, TaskTowers, Subspaces):
 
     def rates(self) -> list[tuple[nn.Parameter, float]]:
         """The mixtures learn faster."""
-        return [(parameter, self.options.stitch_rate) for parameter in (*self.alphas.parameters(), self.beta)]
+        mixtures = [*self.alphas.parameters()] if self.beta is None else [*self.alphas.parameters(), self.beta]
+        return [(parameter, self.options.stitch_rate) for parameter in mixtures]
 
     def tell(self, x: Pair, tasks: Sequence[str]) -> tuple[Particular, ...]:
         """The alphas, a table a layer, and the betas."""
@@ -113,8 +105,8 @@ class Sluice(Architecture, TaskTowers, Subspaces):
         text = "What a subspace (row) goes on with of each subspace (column)."
         alphas = [part for part in self.alphas if isinstance(part, Stitch)]
         told = [alpha.tell(f"Alpha after layer {n}", text, names) for n, alpha in enumerate(alphas, start=1)]
-        if self.options.skip:
-            rows = tuple((task, *row) for task, row in zip(tasks, self.beta.tolist(), strict=True))
+        if self.beta is not None:
+            rows = tuple((task, *row) for task, row in zip(tasks, self.beta.squeeze(2).tolist(), strict=True))
             columns = ("", *(f"layer {n}" for n in range(1, len(self.options.trunk) + 1)))
             told.append(Particular("Beta", "What a task's tower reads of each layer.", columns, rows, shaded=True))
         return tuple(told)
