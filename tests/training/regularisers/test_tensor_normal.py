@@ -59,6 +59,16 @@ def test_identities_make_it_weight_decay() -> None:
     assert prior.penalty().item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_penalty_sums_energy_and_log_determinant_over_the_layers_of_the_towers() -> None:
+    network = build(SharedBottom)
+    prior = TensorNormal(TensorNormalOptions(strength=0.3, every=1), network, ["a", "b"])
+    prior.after_step()
+    weights = [w.detach().permute(1, 2, 0) for w in network.tower_weights()]  # type: ignore[operator]
+    parts = [c.energy(w) + c.log_determinant() for c, w in zip(prior.covariances, weights, strict=True)]
+    assert prior.penalty().item() == pytest.approx(0.3 * sum(part.item() for part in parts), rel=1e-5)
+    assert len(parts) > 1 and all(c.log_determinant().abs() > 1 for c in prior.covariances)
+
+
 def test_an_axis_without_a_covariance_is_left_as_it_is(case: tuple[torch.Tensor, Covariances]) -> None:
     w, c = case
     assert torch.equal(whitened(w, (None, None, None)), w)
