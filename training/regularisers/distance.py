@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from models.architecture import TaskNetworks
+from models.architecture import Particular, TaskNetworks
 from training.regularisers.regulariser import Regulariser, RegulariserOptions
 
 
@@ -41,6 +41,17 @@ class Distance(Regulariser):
         measure = frobenius if self.options.norm == "frobenius" else trace
         return self.options.strength * torch.stack([measure(w) for w in self.architecture.network_weights()]).sum()
 
+    def tell(self) -> tuple[Particular, ...]:
+        """How far the networks of every two tasks are apart, layer by layer."""
+        layers = [weights.detach().flatten(1) for weights in self.architecture.network_weights()]
+        rows = tuple(
+            (f"{one} and {other}", *(apart(w[j], w[k]) for w in layers))
+            for (j, one), (k, other) in itertools.combinations(enumerate(self.tasks), 2)
+        )
+        text = "Distance of the weights over their size: 0 is one network for both, 1.41 two that have nothing in common."
+        columns = ("", *(f"layer {n}" for n in range(1, len(layers) + 1)))
+        return (Particular("Distance of the tasks' networks", text, columns, rows),)
+
 
 def frobenius(weights: Tensor) -> Tensor:
     """[T, ...] -> the summed squared distance of every two of the T.
@@ -50,6 +61,16 @@ def frobenius(weights: Tensor) -> Tensor:
     """
     pairs = itertools.combinations(weights.unbind(), 2)
     return torch.stack([weights.new_zeros(()), *((a - b).square().sum() for a, b in pairs)]).sum()
+
+
+def apart(a: Tensor, b: Tensor) -> float:
+    """||a - b|| over the root of the mean of ||a||^2 and ||b||^2.
+
+    >>> round(apart(torch.tensor([3.0, 0.0]), torch.tensor([0.0, 3.0])), 2)
+    1.41
+    """
+    size = ((a.square().sum() + b.square().sum()) / 2).clamp(min=1e-30)
+    return ((a - b).square().sum() / size).sqrt().item()
 
 
 def trace(weights: Tensor) -> Tensor:

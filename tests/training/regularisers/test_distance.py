@@ -109,3 +109,17 @@ def test_three_tasks_are_compared_two_by_two() -> None:
     expected = sum(float(((w[j] - w[k]) ** 2).sum()) for j, k in ((0, 1), (0, 2), (1, 2)))
     assert frobenius(w).item() == pytest.approx(expected, rel=1e-5)
     assert trace(w).item() > 0
+
+
+def test_card_tells_how_far_every_two_networks_are_apart_in_each_layer() -> None:
+    network = build(SoftSharing, trunk=(8, 4), tower=(3,), tasks=3)
+    first, second = network.network_weights()  # type: ignore[operator]
+    with torch.no_grad():
+        second[1], second[2] = second[0], 0.0
+    (told,) = Distance(DistanceOptions(), network, ["a", "b", "c"]).tell()
+    assert told.columns == ("", "layer 1", "layer 2")
+    assert [row[0] for row in told.rows] == ["a and b", "a and c", "b and c"]
+    a, b = (w.detach().numpy().astype(np.float64) for w in first[:2])
+    expected = np.sqrt(((a - b) ** 2).sum() / ((a**2 + b**2).sum() / 2))
+    assert told.rows[0][1:] == pytest.approx((expected, 0.0), rel=1e-5)
+    assert [row[2] for row in told.rows[1:]] == pytest.approx([2**0.5] * 2, rel=1e-5)
