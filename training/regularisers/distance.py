@@ -44,11 +44,11 @@ class Distance(Regulariser):
     def tell(self) -> tuple[Particular, ...]:
         """How far the networks of every two tasks are apart, layer by layer."""
         layers = [weights.detach().flatten(1) for weights in self.architecture.network_weights()]
-        rows = tuple(
+        rows: tuple[tuple[str | float, ...], ...] = tuple(
             (f"{one} and {other}", *(apart(w[j], w[k]) for w in layers))
             for (j, one), (k, other) in itertools.combinations(enumerate(self.tasks), 2)
         )
-        text = "Distance of the weights over their size: 0 is one network for both, 1.41 two that have nothing in common."
+        text = "Distance of the weights over their size: 0 is one network for both, 1.41 two with nothing in common."
         columns = ("", *(f"layer {n}" for n in range(1, len(layers) + 1)))
         return (Particular("Distance of the tasks' networks", text, columns, rows),)
 
