@@ -196,7 +196,7 @@ class Graphs:
     @classmethod
     def of(cls, shared: bytes, flat: bytes, fit: Fitted) -> "Graphs":
         """Load both models, whole and from the lookups on."""
-        settings = ScoringSettings(intra_op_threads=1)
+        settings = ScoringSettings(intra_op_threads=1, max_words=0)
         models = (shared, flat, without_lookups(shared, fit), without_lookups(flat, fit))
         return cls(fit, *(Session(model, settings) for model in models))
 

@@ -48,6 +48,9 @@ class Settings(BaseSettings):
     stop_timeout_s: int = Field(default=20, ge=0, description="seconds that requests under way get to finish in")
     provider: Provider = Field(default="cpu", description="what runs the model: cpu, cuda, or auto (cuda if there)")
     intra_op_threads: int = Field(default=1, ge=0, le=1024, description="threads of one run of the model; 0: all cores")
+    max_words: int = Field(
+        default=200_000, ge=0, description="words of a vocabulary looked up outside onnxruntime; 0: none"
+    )
     threads: int = Field(default=1, ge=1, le=256, description="threads for large predictions")
     inline_cells: int = Field(
         default=4096, ge=0, description="candidates x features up to which a prediction stays on the event loop"
@@ -75,6 +78,7 @@ class Settings(BaseSettings):
         return ScoringSettings(
             provider=self.provider,
             intra_op_threads=self.intra_op_threads,
+            max_words=self.max_words,
             max_string_bytes=self.limits.max_string_bytes,
             max_cells=self.limits.max_cells,
         )

@@ -23,6 +23,7 @@ from contract.errors import (
     ValueInvalid,
 )
 from contract.features import Feature, Sequence, Side
+from service.scoring.lookups import Words
 from service.scoring.settings import ScoringSettings
 from service.scoring.values import BadValue, Reader, reader
 
@@ -40,13 +41,15 @@ class Columns:
     (where NaN, INT64_MISSING and "" are the missing values). A column that is not given is missing in every row.
     """
 
-    def __init__(self, manifest: Manifest, side: Side, settings: ScoringSettings) -> None:
+    def __init__(
+        self, manifest: Manifest, side: Side, settings: ScoringSettings, words: Mapping[str, Words] | None = None
+    ) -> None:
         dtypes = {entry.name: entry.dtype for entry in manifest.inputs}
         self.side = side
         self.features: dict[str, Feature] = {f.name: f for f in manifest.features if f.side == side}
         self._elsewhere = frozenset(f.name for f in manifest.features if f.side != side)
         self._readers: dict[str, Reader] = {
-            name: reader(dtypes[name], settings.max_string_bytes) for name in self.features
+            name: reader(dtypes[name], settings.max_string_bytes, (words or {}).get(name)) for name in self.features
         }
         self._max_cells = settings.max_cells
 
@@ -79,7 +82,7 @@ class Columns:
         if column is None:
             if refuse and rows:
                 raise FeatureMissing("must be given", place=place(feature.name), remedy="send a value for each row")
-            return np.full(rows, reads.missing, dtype=reads.dtype)
+            return reads.feed(np.full(rows, reads.missing, dtype=reads.dtype))
         try:
             array = reads.read(column)
         except BadValue as bad:
@@ -90,7 +93,7 @@ class Columns:
                 place=place(feature.name, int(absent.argmax())),
                 remedy="send a value",
             )
-        return array
+        return reads.feed(array)
 
     def _group(self, main: Sequence, table: Table, rows: int, place: Place) -> dict[str, Array]:
         """A sequence and those that run along it: the same steps of each are dropped, kept and padded."""
@@ -117,6 +120,7 @@ class Columns:
             reads = self._readers[name]
             padded[name] = np.full((rows, width), reads.missing, dtype=reads.dtype)
             padded[name][row, column] = flat[name][source]
+            reads.feed(padded[name])
         return padded
 
     def _members(self, name: str, steps: list[Any], lengths: NDArray[np.int64], place: Place) -> Array:

@@ -30,8 +30,8 @@ class Scorer:
         self._outputs = [output.name for output in self.manifest.outputs]
         self._takes_row_user = self.manifest.row_user in self.session.inputs
         self._check_ports()
-        self.users = Columns(self.manifest, "user", settings)
-        self.candidates = Columns(self.manifest, "item", settings)
+        self.users = Columns(self.manifest, "user", settings, self.session.words)
+        self.candidates = Columns(self.manifest, "item", settings, self.session.words)
 
     @classmethod
     def load(cls, path: Path, settings: ScoringSettings | None = None) -> Self:

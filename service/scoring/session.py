@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from contract.bundle import MODEL
 from contract.errors import BundleCorrupt, ScoreInvalid, SettingInvalid
 from service.scoring.graph import check_graph
+from service.scoring.lookups import without_lookups
 from service.scoring.settings import ScoringSettings
 
 DTYPES = {"tensor(string)": "string", "tensor(int64)": "int64", "tensor(float)": "float32"}
@@ -34,11 +35,13 @@ class Port:
 class Session:
     """Runs one model. Safe to call from several threads at once.
 
+    `words` are of the inputs whose strings are looked up before: `run` takes int64 rows for them.
     Raises: BundleCorrupt, SettingInvalid.
     """
 
     def __init__(self, model: bytes, settings: ScoringSettings) -> None:
         check_graph(model)
+        model, self.words = without_lookups(model, settings.max_words)
         providers = _providers(settings)
         try:
             self._session = onnxruntime.InferenceSession(model, session_options(settings), providers=providers)
@@ -49,6 +52,7 @@ class Session:
                 remedy="serve with the onnxruntime it was exported for or a newer one, or export it again",
             ) from error
         self.inputs = {port.name: _port(port) for port in self._session.get_inputs()}
+        self.inputs |= {name: Port("string", self.inputs[name].rank) for name in self.words}
         self.outputs = {port.name: _port(port) for port in self._session.get_outputs()}
         self.provider: str = self._session.get_providers()[0]
 

@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.features import INT64_MISSING, STRING_MISSING
+from service.scoring.lookups import Words
 
 Array = NDArray[Any]
 
 STRINGS: frozenset[type] = frozenset({str, np.str_, NoneType})
 INTEGERS: frozenset[type] = frozenset({int, np.int64, np.int32, NoneType})
 NUMBERS: frozenset[type] = INTEGERS | {float, np.float64, np.float32}
+NO_WORD = -1  # no row of a table
 LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -33,16 +35,26 @@ class BadValue(Exception):
 
 @dataclass(frozen=True)
 class Reader:
-    """How the values of one dtype are read: `read` may raise BadValue."""
+    """How the values of one dtype are read: `read` may raise BadValue. `fed` is what the graph takes for `missing`."""
 
     dtype: Any
     missing: Any
     read: Callable[[Any], Array]
     is_missing: Callable[[Array], NDArray[np.bool_]]
+    fed: Any = None
+
+    def feed(self, array: Array) -> Array:
+        """What was read, as the graph takes it."""
+        if self.fed is not None:
+            array[array == self.missing] = self.fed
+        return array
 
 
-def reader(dtype: str, max_string_bytes: int) -> Reader:
-    """The reader of "string", "int64" or "float32" values."""
+def reader(dtype: str, max_string_bytes: int, words: Words | None = None) -> Reader:
+    """The reader of "string", "int64" or "float32" values; with `words`, of strings as the rows of a table."""
+    if words is not None:
+        read = partial(read_words, find=finder(words), unknown=words.unknown, max_bytes=max_string_bytes)
+        return Reader(np.int64, NO_WORD, read, lambda a: a == NO_WORD, words.missing)
     if dtype == "string":
         return Reader(
             object, STRING_MISSING, partial(read_strings, max_bytes=max_string_bytes), lambda a: a == STRING_MISSING
@@ -66,6 +78,35 @@ def read_strings(values: Any, max_bytes: int) -> Array:
     if longest * 4 > max_bytes:
         _refuse_first(values, lambda value: len(value.encode()) > max_bytes, f"is longer than {max_bytes} bytes")
     return np.array(values, dtype=object)
+
+
+def finder(words: Words) -> Callable[[Any], int | None]:
+    """Word -> row, NO_WORD for a missing one, None for anything that is not among the words."""
+    rows: dict[Any, int] = {**words.rows, STRING_MISSING: NO_WORD, None: NO_WORD}
+    return rows.get
+
+
+def read_words(values: Any, find: Callable[[Any], int | None], unknown: int, max_bytes: int) -> Array:
+    """Strings as the rows of a table; NO_WORD for None and "". Raises: BadValue.
+
+    What is among the words is a string and well-formed; only the others are looked at.
+    """
+    if isinstance(values, np.ndarray):
+        values = values.tolist()
+    try:
+        rows = list(map(find, values))
+    except TypeError:  # a list or an object, which cannot be looked up
+        _check_types(values, STRINGS, "must be a string")
+        raise
+    if None in rows:
+        strangers = [index for index, row in enumerate(rows) if row is None]
+        try:
+            read_strings([values[index] for index in strangers], max_bytes)
+        except BadValue as bad:
+            raise BadValue(strangers[bad.index], bad.fact) from None
+        for index in strangers:
+            rows[index] = unknown
+    return np.array(rows, dtype=np.int64)
 
 
 def read_integers(values: Any) -> Array:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from contract.features import INT64_MISSING
-from service.scoring.values import BadValue, read_integers, read_numbers, read_strings, reader
+from service.scoring.lookups import Words
+from service.scoring.values import NO_WORD, BadValue, read_integers, read_numbers, read_strings, reader
 
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -92,3 +93,30 @@ def test_every_dtype_reads_no_values_and_knows_its_missing_one(dtype: str) -> No
     assert len(reads.read([])) == 0
     assert reads.is_missing(reads.read([None])).tolist() == [True]
     assert reads.is_missing(np.full(1, reads.missing, dtype=reads.dtype)).tolist() == [True]
+
+
+WORDS = Words({"": 7, "a": 3, "b": 4}, unknown=1, missing=7)
+
+
+def test_words_are_rows_and_others_the_unknown_row() -> None:
+    read = reader("string", 16, WORDS)
+    array = read.read(["b", "a", None, "zz", "", "a"])
+    assert array.tolist() == [4, 3, NO_WORD, 1, NO_WORD, 3]
+    assert read.is_missing(array).tolist() == [False, False, True, False, True, False]
+    assert read.feed(array).tolist() == [4, 3, 7, 1, 7, 3]
+    assert read.read(np.array(["b", "q"])).tolist() == [4, 1]
+
+
+@pytest.mark.parametrize(
+    ("value", "fact"),
+    [
+        (3, "must be a string"),
+        (True, "must be a string"),
+        (["a"], "must be a string"),
+        ({}, "must be a string"),
+        ("\ud800", "cannot be written as UTF-8"),
+        ("é" * 9, "is longer than 16 bytes"),
+    ],
+)
+def test_what_is_no_word_must_still_be_a_string_that_could_be_one(value: object, fact: str) -> None:
+    assert bad(reader("string", 16, WORDS).read, ["a", "zz", value]) == (2, fact)

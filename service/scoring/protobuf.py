@@ -1,0 +1,81 @@
+"""The wire format of protocol buffers: the fields of a message, and a field as bytes.
+
+The serving tree holds no `onnx` package; what it must know of a model it reads from the bytes. Knows tags and lengths.
+Does not know any message.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+VARINT, BYTES = 0, 2
+
+
+class Malformed(Exception):
+    """These bytes are no message."""
+
+
+class Field(NamedTuple):
+    """A field begins with its tag; `start` to `stop` is its content, for a varint the bytes of the number."""
+
+    number: int
+    wire: int
+    begin: int
+    start: int
+    stop: int
+
+
+def fields(data: bytes, start: int, stop: int) -> Iterator[Field]:
+    """Every field of the message that lies between two positions.
+
+    Raises: Malformed, IndexError where the data end in a number.
+    """
+    begin = start
+    while begin < stop:
+        tag, at = varint(data, begin)
+        wire = tag & 7
+        if wire == BYTES:
+            size, at = varint(data, at)
+            end = at + size
+        elif wire == VARINT:
+            _, end = varint(data, at)
+        elif wire in (1, 5):
+            end = at + (8 if wire == 1 else 4)
+        else:
+            raise Malformed
+        if end > stop:
+            raise Malformed
+        yield Field(tag >> 3, wire, begin, at, end)
+        begin = end
+
+
+def varint(data: bytes, at: int) -> tuple[int, int]:
+    """The number at a position, and the position after it. Raises: Malformed, IndexError."""
+    byte = data[at]
+    if byte < 0x80:
+        return byte, at + 1
+    value, shift = byte & 0x7F, 7
+    while byte >= 0x80:
+        at += 1
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if shift > 70:
+            raise Malformed
+    return value, at + 1
+
+
+def head(number: int, size: int) -> bytes:
+    """What stands before `size` bytes of content.
+
+    >>> head(1, 200)
+    b'\\n\\xc8\\x01'
+    """
+    return _number(number << 3 | BYTES) + _number(size)
+
+
+def _number(value: int) -> bytes:
+    found = bytearray()
+    while value >= 0x80:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*found, value])
