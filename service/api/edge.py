@@ -6,6 +6,7 @@ Knows ASGI. Does not know routes.
 import logging
 import re
 import secrets
+from collections.abc import Iterable
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -31,7 +32,7 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _request_id(scope)
+        request_id = id_of(scope["headers"])
         scope.setdefault("state", {})["request_id"] = request_id
         started = False
 
@@ -58,8 +59,9 @@ def new_request_id() -> str:
     return secrets.token_hex(8)
 
 
-def _request_id(scope: Scope) -> str:
-    for name, value in scope["headers"]:
+def id_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The id that a request brings along, or a new one."""
+    for name, value in headers:
         if name == REQUEST_ID.encode() and ACCEPTED_ID.fullmatch(value):
             return str(value, "ascii")
     return new_request_id()

@@ -25,7 +25,7 @@ class Refused(Exception):
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """One connection. `limits` is set on a subclass, see `guarded_by`."""
+    """One connection. `limits` is set on a subclass."""
 
     limits: Limits
 
@@ -76,18 +76,40 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():  # CONNECT, or an upgrade header that came in two pieces
             self._refuse(kind_of_status(400))
         self._receiving = BODY
-        super().on_headers_complete()
+        self.begin()
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
         self._pieces += 1
         if self._pieces > self.limits.max_body_chunks:
             self._refuse(kind_of_error(BodyTooLarge("")))
-        super().on_body(body)
+        self.take(body)
 
     def on_message_complete(self) -> None:
         """All of a request is there."""
         self._received()
+        self.finish()
+
+    @property
+    def answering(self) -> bool:
+        """Whether the application has a request that it has not answered."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    @property
+    def holding(self) -> bool:
+        """Whether a request is on its way that the application does not know of."""
+        return False
+
+    def begin(self) -> None:
+        """A head has been accepted: start the application."""
+        super().on_headers_complete()
+
+    def take(self, body: bytes) -> None:
+        """A piece of the body has been accepted."""
+        super().on_body(body)
+
+    def finish(self) -> None:
+        """The request is complete."""
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
@@ -119,11 +141,12 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _send_problem(self, kind: Kind) -> None:
         """Write a response past the application and hang up; only hang up where it is answering already."""
-        answering = self.cycle is not None and not self.cycle.response_complete
-        if self.pipeline or (answering and self.cycle.response_started):
+        if self.pipeline or (self.answering and self.cycle.response_started):
             self.transport.close()
             return
-        if self._receiving == BODY and not answering:  # the application has refused the body before it was all there
+        if self._receiving == BODY and not (
+            self.answering or self.holding
+        ):  # the application has refused the body before it was all there
             self.transport.close()
             return
         request_id = new_request_id()
@@ -150,8 +173,3 @@ def without_upgrade(data: bytes) -> bytes:
     if UPGRADE.search(data, 0, end) is None:
         return data
     return UPGRADE.sub(b"ignored", data[:end]) + data[end:]
-
-
-def guarded_by(limits: Limits) -> type[GuardedProtocol]:
-    """The protocol with these limits."""
-    return type("GuardedBy", (GuardedProtocol,), {"limits": limits})

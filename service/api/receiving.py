@@ -16,11 +16,15 @@ from service.api.settings import Limits
 
 def check_media_type(request: Request) -> None:
     """Raises: HTTPException 415 unless the body is plain application/json."""
-    media_type, _, parameters = request.headers.get("content-type", "").partition(";")
-    charset = parameters.strip().lower()
     plain = request.headers.get("content-encoding", "identity").strip().lower() == "identity"
-    if media_type.strip().lower() != "application/json" or charset not in ("", "charset=utf-8") or not plain:
+    if not is_json(request.headers.get("content-type", "")) or not plain:
         raise HTTPException(415)
+
+
+def is_json(content_type: str) -> bool:
+    """Whether the header says application/json, in UTF-8."""
+    media_type, _, parameters = content_type.partition(";")
+    return media_type.strip().lower() == "application/json" and parameters.strip().lower() in ("", "charset=utf-8")
 
 
 @asynccontextmanager

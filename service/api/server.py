@@ -20,8 +20,9 @@ import uvicorn
 from contract.errors import AddressUnavailable, SettingInvalid
 from service.api.app import create_app
 from service.api.lifecycle import Lifecycle
-from service.api.protocol import guarded_by
+from service.api.routes import Predictions
 from service.api.settings import Settings
+from service.api.shortcut import shortened_by
 from service.scoring.scorer import Scorer
 
 log = logging.getLogger("fullfunnel")
@@ -115,7 +116,7 @@ def listen(host: str, port: int) -> socket.socket:
 def _config(settings: Settings, lifecycle: Lifecycle) -> uvicorn.Config:
     return uvicorn.Config(
         create_app(settings, lifecycle),
-        http=guarded_by(settings.limits),
+        http=shortened_by(settings.limits, lifecycle, Predictions(settings, lifecycle).shortcuts()),
         ws="none",
         log_config=None,
         access_log=False,

@@ -52,9 +52,7 @@ class Settings(BaseSettings):
         default=200_000, ge=0, description="words of a vocabulary looked up outside onnxruntime; 0: none"
     )
     threads: int = Field(default=1, ge=1, le=256, description="threads for large predictions")
-    inline_cells: int = Field(
-        default=4096, ge=0, description="candidates x features up to which a prediction stays on the event loop"
-    )
+    inline_ms: float = Field(default=5, ge=0, description="expected ms up to which a run stays on the event loop")
     limits: Limits = Field(default_factory=Limits)
 
     @classmethod

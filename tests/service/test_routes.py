@@ -226,7 +226,7 @@ def test_more_predictions_than_allowed_at_once_are_told_to_come_back(make_api: M
         return score(users, candidates, row_user)
 
     slow.score = wait_and_score  # type: ignore[method-assign]
-    api = make_api(lambda: slow, limits={"max_concurrency": 2}, inline_cells=0, threads=3)
+    api = make_api(lambda: slow, limits={"max_concurrency": 2}, inline_ms=0, threads=3)
 
     def let_go() -> None:
         for _ in range(2):
@@ -261,7 +261,8 @@ def test_large_predictions_go_to_a_thread_and_small_ones_do_not(make_api: MakeAp
         return score(users, candidates, row_user)
 
     fresh.score = note_and_score  # type: ignore[method-assign]
-    api = make_api(lambda: fresh, inline_cells=18)
+    fresh.row_ms = 1.0
+    api = make_api(lambda: fresh, inline_ms=2)
     api.post(PREDICT, {"candidates": {"item_id": ["a"] * 2}})
     api.post(PREDICT, {"candidates": {"item_id": ["a"] * 3}})
     api.post(BATCH, {"requests": [ONE] * 3})

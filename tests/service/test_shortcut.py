@@ -1,0 +1,196 @@
+"""Which requests are answered inside the protocol, and that all others take the way through the application."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+from uvicorn.server import ServerState
+
+from service.api.lifecycle import Lifecycle
+from service.api.settings import Limits, Settings
+from service.api.shortcut import MAX_BYTES, ShortcutProtocol, shortened_by
+
+BODY = b'{"a": 1}'
+JSON = b"content-type: application/json\r\n"
+LENGTH = b"content-length: %d\r\n" % len(BODY)
+
+
+def request(line: bytes = b"POST /short HTTP/1.1", headers: bytes = JSON + LENGTH, body: bytes = BODY) -> bytes:
+    return line + b"\r\nhost: x\r\n" + headers + b"\r\n" + body
+
+
+class Wire(asyncio.Transport):
+    """A transport that keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written, self.closed = b"", False
+
+    def write(self, data: Any) -> None:
+        self.written += bytes(data)
+
+    def close(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+class Connection:
+    """A protocol on a loop of its own; the application and the shortcut each say who they are."""
+
+    def __init__(self, shortcut: Callable[[bytes], bytes | None] | None = None, **limits: Any) -> None:
+        self.loop, self.wire, self.bodies = asyncio.new_event_loop(), Wire(), list[bytes]()
+        self.limits = Limits(**limits)
+        self.lifecycle = Lifecycle(Settings(limits=self.limits), lambda: pytest.fail("nothing is loaded here"))
+
+        async def application(_: Scope, receive: Receive, send: Send) -> None:
+            body, more = b"", True
+            while more:
+                message = await receive()
+                body, more = body + message.get("body", b""), message.get("more_body", False)
+            self.bodies.append(body)
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"3")]})
+            await send({"type": "http.response.body", "body": b"app"})
+
+        kind = shortened_by(self.limits, self.lifecycle, {b"/short": shortcut or (lambda body: b"short")})
+        config = uvicorn.Config(application, ws="none", log_config=None)
+        self.protocol: ShortcutProtocol = kind(config, ServerState(), {}, self.loop)
+        self.protocol.connection_made(self.wire)
+
+    def send(self, *pieces: bytes) -> str:
+        """Who answered, in order."""
+        before = len(self.wire.written)
+        for piece in pieces:
+            self.protocol.data_received(piece)
+        for _ in range(10):
+            self.loop.run_until_complete(asyncio.sleep(0))
+        found = self.wire.written[before:].split(b"HTTP/1.1 ")[1:]
+        return " ".join(part.rpartition(b"\r\n\r\n")[2].decode() for part in found)
+
+    def held(self) -> int:
+        return self.lifecycle._buffered_bytes
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[..., Connection]]:
+    made: list[Connection] = []
+
+    def start(*arguments: Any, **limits: Any) -> Connection:
+        made.append(Connection(*arguments, **limits))
+        return made[-1]
+
+    yield start
+    for connection in made:
+        connection.protocol.connection_lost(None)
+        connection.loop.run_until_complete(asyncio.sleep(0))
+        connection.loop.close()
+
+
+Connect = Callable[..., Connection]
+
+
+def test_an_ordinary_request_is_answered_at_once(connect: Connect) -> None:
+    connection = connect()
+    assert connection.send(request()) == "short"
+    head = connection.wire.written.decode()
+    assert head.startswith("HTTP/1.1 200 OK\r\n") and "content-type: application/json\r\n" in head
+    assert connection.send(request(headers=JSON + LENGTH + b"x-request-id: my-id\r\naccept: */*\r\n")) == "short"
+    assert "x-request-id: my-id\r\n" in connection.wire.written.decode()
+    assert not connection.bodies and not connection.held() and not connection.wire.closed
+
+
+def test_a_body_may_come_in_pieces(connect: Connect) -> None:
+    seen: list[bytes] = []
+
+    def shortcut(body: bytes) -> bytes:
+        seen.append(body)
+        return b"short"
+
+    connection = connect(shortcut)
+    whole = request()
+    assert connection.send(*(whole[i : i + 7] for i in range(0, len(whole), 7))) == "short"
+    assert seen == [BODY]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        request(b"POST /other HTTP/1.1"),
+        request(b"POST /short?x=1 HTTP/1.1"),
+        request(b"PUT /short HTTP/1.1"),
+        request(b"GET /short HTTP/1.1", b"", b""),
+        request(b"POST /short HTTP/1.0"),
+        request(headers=JSON + LENGTH + b"connection: close\r\n"),
+        request(headers=JSON + LENGTH + b"content-encoding: gzip\r\n"),
+        request(headers=JSON + LENGTH + b"expect: 100-continue\r\n"),
+        request(headers=JSON + b"transfer-encoding: chunked\r\n", body=b"8\r\n" + BODY + b"\r\n0\r\n\r\n"),
+        request(headers=b"content-type: text/plain\r\n" + LENGTH),
+        request(headers=LENGTH),
+        request(headers=JSON + b"content-length: %d\r\n" % (MAX_BYTES + 1), body=b" " * (MAX_BYTES + 1)),
+    ],
+)
+def test_what_is_out_of_the_ordinary_goes_to_the_application(connect: Connect, sent: bytes) -> None:
+    connection = connect()
+    assert connection.send(sent).endswith("app")
+    assert len(connection.bodies) == 1
+
+
+def test_what_the_shortcut_leaves_or_cannot_do_the_application_gets_whole(connect: Connect) -> None:
+    def fail(_: bytes) -> bytes:
+        raise ValueError
+
+    for shortcut in (lambda _: None, fail):
+        connection = connect(shortcut)
+        assert connection.send(request()) == "app"
+        assert connection.bodies == [BODY] and not connection.held()
+
+
+def test_pipelined_requests_are_answered_in_their_order(connect: Connect) -> None:
+    answers = iter([b"one", None, b"never", None])
+    connection = connect(lambda _: next(answers))
+    other = request(b"POST /other HTTP/1.1")
+    assert connection.send(request() + request() + request() + other + request()) == "one app app app app"
+
+
+def test_bodies_on_their_way_are_counted_and_let_go(connect: Connect) -> None:
+    connection = connect(max_buffered_bytes=len(BODY))
+    connection.send(request()[:-3])
+    assert connection.held() == len(BODY)
+    connection.protocol.connection_lost(None)
+    assert connection.held() == 0
+    other = connect(max_buffered_bytes=len(BODY) - 1)
+    assert other.send(request()) == "app", "which refuses it"
+
+
+def test_while_the_service_drains_the_application_says_goodbye(connect: Connect) -> None:
+    connection = connect()
+    connection.lifecycle.draining = True
+    assert connection.send(request()) == "app"
+
+
+def test_a_request_on_its_way_when_the_server_stops_is_answered(connect: Connect) -> None:
+    connection = connect()
+    connection.send(request()[:-3])
+    connection.protocol.shutdown()
+    assert not connection.wire.closed
+    assert connection.send(request()[-3:]) == "app"
+    assert connection.bodies == [BODY] and connection.wire.closed
+
+
+def test_a_body_that_does_not_come_is_refused_as_by_the_application(connect: Connect) -> None:
+    connection = connect(receive_timeout_s=0.01)
+    connection.protocol.data_received(request()[:-3])
+    while not connection.wire.closed:
+        connection.loop.run_until_complete(asyncio.sleep(0.005))
+    assert connection.wire.written.startswith(b"HTTP/1.1 408 ")
