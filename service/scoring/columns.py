@@ -52,6 +52,8 @@ class Columns:
             name: reader(dtypes[name], settings.max_string_bytes, (words or {}).get(name)) for name in self.features
         }
         self._max_cells = settings.max_cells
+        sequences = [feature for feature in self.features.values() if isinstance(feature, Sequence)]
+        self._groups = {f.name: [f.name, *(g.name for g in sequences if g.along == f.name)] for f in sequences}
 
     def unknown(self, names: Iterable[str]) -> list[RequestInvalid]:
         """An UnknownFeature for each name that is no feature of this side (the first 20)."""
@@ -97,18 +99,14 @@ class Columns:
 
     def _group(self, main: Sequence, table: Table, rows: int, place: Place) -> dict[str, Array]:
         """A sequence and those that run along it: the same steps of each are dropped, kept and padded."""
-        names = [
-            main.name,
-            *(f.name for f in self.features.values() if isinstance(f, Sequence) and f.along == main.name),
-        ]
+        names = self._groups[main.name]
         steps = {name: _steps(table.get(name), rows, name, place) for name in names}
-        lengths = np.fromiter(map(len, steps[main.name]), dtype=np.int64, count=rows)
+        lengths = list(map(len, steps[main.name]))
         for name in names[1:]:
             _check_parallel(steps[name], lengths, name, main.name, place)
         flat = {name: self._members(name, steps[name], lengths, place) for name in names}
         present = ~self._readers[main.name].is_missing(flat[main.name])
-        source, row, column = _layout(present, lengths, main.max_length)
-        width = int(column.max(initial=0)) + 1
+        source, row, column, width = _layout(present, lengths, main.max_length)
         if rows * width > self._max_cells:
             raise TooManyCandidates(
                 f"{rows} rows of up to {width} steps are more than {self._max_cells} values",
@@ -123,7 +121,7 @@ class Columns:
             reads.feed(padded[name])
         return padded
 
-    def _members(self, name: str, steps: list[Any], lengths: NDArray[np.int64], place: Place) -> Array:
+    def _members(self, name: str, steps: list[Any], lengths: list[int], place: Place) -> Array:
         try:
             return self._readers[name].read(list(chain.from_iterable(steps)))
         except BadValue as bad:
@@ -195,26 +193,27 @@ def _steps(column: Any, rows: int, name: str, place: Place) -> list[Any]:
     return [() if value is None else value for value in column]
 
 
-def _layout(
-    present: NDArray[np.bool_], lengths: NDArray[np.int64], max_length: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Which steps of all rows are kept, and the row and column each goes to: the last `max_length` present ones."""
+def _layout(present: NDArray[np.bool_], lengths: list[int], max_length: int) -> tuple[Array, Any, Any, int]:
+    """Which steps of all rows are kept, the row and column each goes to, and how many columns there are, at least 1.
+
+    The last `max_length` present steps of a row are kept.
+    """
     source = np.flatnonzero(present)
     if len(lengths) == 1:
         source = source[-max_length:]
-        return source, np.zeros_like(source), np.arange(len(source))
+        return source, 0, slice(len(source)), max(1, len(source))
     row = np.repeat(np.arange(len(lengths)), lengths)[source]
     found = np.bincount(row, minlength=len(lengths))
     before = np.cumsum(found) - found + np.maximum(found - max_length, 0)
     column = np.arange(len(source)) - before[row]
     kept = column >= 0
-    return source[kept], row[kept], column[kept]
+    return source[kept], row[kept], column[kept], int(column.max(initial=0)) + 1
 
 
-def _check_parallel(steps: list[Any], lengths: NDArray[np.int64], name: str, main: str, place: Place) -> None:
-    own = np.fromiter(map(len, steps), dtype=np.int64, count=len(steps))
-    if (differs := own != lengths).any():
-        row = int(differs.argmax())
+def _check_parallel(steps: list[Any], lengths: list[int], name: str, main: str, place: Place) -> None:
+    own = list(map(len, steps))
+    if own != lengths:
+        row = next(row for row, (one, other) in enumerate(zip(own, lengths, strict=True)) if one != other)
         raise LengthMismatch(
             f"has {own[row]} members where {main!r} has {lengths[row]}",
             place=place(name, row),

@@ -62,12 +62,10 @@ class Scorer:
             return {name: np.empty(0, dtype=np.float32) for name in self._outputs}
         if not self._takes_row_user:
             del feeds[self.manifest.row_user]
-        scores = dict(zip(self._outputs, self.session.run(self._outputs, feeds), strict=True))
-        for values in scores.values():
-            # a NaN makes every comparison false
-            if values.shape != (rows,) or not (values.min() >= 0 and values.max() <= 1):
-                raise ScoreInvalid("the model answered something that is not a probability")
-        return scores
+        scores = self.session.run(self._outputs, feeds)
+        if any(values.shape != (rows,) for values in scores) or not _are_probabilities(scores):
+            raise ScoreInvalid("the model answered something that is not a probability")
+        return dict(zip(self._outputs, scores, strict=True))
 
     def read(self, users: Table, candidates: Table, row_user: NDArray[np.int64] | None = None) -> dict[str, Any]:
         """What `score` gives the graph: an array for each of its inputs, and `row_user`.
@@ -76,9 +74,11 @@ class Scorer:
         """
         faults = self.unknown(users, candidates)
         rows = count_rows(candidates, "item", None if row_user is None else len(row_user))
-        row_user = np.zeros(1 if rows is None else rows, dtype=np.int64) if row_user is None else row_user
         people = count_rows(users, "user")
-        if people is None:
+        if row_user is None:
+            row_user = np.zeros(1 if rows is None else rows, dtype=np.int64)
+            people = 1 if people is None else people
+        elif people is None:
             people = int(row_user.max(initial=0)) + 1
         _check_row_user(row_user, people)
         feeds = self.users.arrays(users, people, faults)
@@ -131,6 +131,11 @@ class Scorer:
                     raise BundleCorrupt(f"{kind} {name!r} is not what the manifest says", place=MODEL, remedy=REMEDY)
         if {entry.name for entry in self.manifest.inputs} != {feature.name for feature in self.manifest.features}:
             raise BundleCorrupt("features and inputs differ", place="manifest.json", remedy=REMEDY)
+
+
+def _are_probabilities(scores: list[NDArray[np.float32]]) -> bool:
+    together = np.concatenate(scores)
+    return bool(together.min() >= 0 and together.max() <= 1)  # a NaN makes every comparison false
 
 
 def _check_row_user(row_user: NDArray[np.int64], people: int) -> None:

@@ -21,6 +21,7 @@ Array = NDArray[Any]
 STRINGS: frozenset[type] = frozenset({str, np.str_, NoneType})
 INTEGERS: frozenset[type] = frozenset({int, np.int64, np.int32, NoneType})
 NUMBERS: frozenset[type] = INTEGERS | {float, np.float64, np.float32}
+FINITE: frozenset[type] = frozenset({int, float})
 NO_WORD = -1  # no row of a table
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -133,8 +134,16 @@ def read_numbers(values: Any) -> Array:
         return array
     if isinstance(values, np.ndarray):
         values = values.tolist()
-    _check_types(values, NUMBERS, "must be a number")
+    if len(values) == 1:  # of the user; the way below costs ten times as much
+        value = values[0]
+        if value is None or (type(value) in FINITE and -LARGEST <= value <= LARGEST):
+            return np.array(values, dtype=np.float32)
+    types = _check_types(values, NUMBERS, "must be a number")
     try:
+        if types <= FINITE:
+            array = np.array(values, dtype=np.float64)
+            if array.min(initial=0) >= -LARGEST and array.max(initial=0) <= LARGEST:  # false where one is NaN
+                return array.astype(np.float32)
         array = _as_float32(np.array(values, dtype=np.float64))  # None becomes NaN
         fits = not np.isinf(array).any() and int(np.isnan(array).sum()) == values.count(None)
     except OverflowError:
