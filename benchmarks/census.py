@@ -122,7 +122,7 @@ SYSTEMS = (
     ),
     System(
         "PLE",
-        {"architecture": "ple", "levels": 2, "private": 2, "shared": 4, "expert": (64, 32), "tower": (16,)},
+        {"architecture": "ple", "levels": 1, "private": 1, "shared": 2, "expert": (256, 64), "tower": (16,)},
         ple_paper=(0.9522, 0.9945),
     ),
 )
