@@ -17,24 +17,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", help="address to listen on (127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on, 0 for any free one (8000)")
     parser.add_argument("--insecure", action="store_true", default=None, help="allow a host that others can reach")
+    parser.add_argument("--workers", type=int, help="processes that serve, 0 for one for each core (1)")
     parser.add_argument("--provider", choices=("cpu", "cuda", "auto"), help="what runs the model (cpu)")
     parser.add_argument("--intra-op-threads", type=int, help="threads of one run of the model (1)")
     parser.add_argument("--drain-delay-s", type=float, help="seconds served on after SIGTERM (5)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until told to stop.
+    """Serve until told to stop: the exit status.
 
     Raises: SettingInvalid, AddressUnavailable, BundleInvalid.
     """
-    from service.api.server import serve
+    from service.api.serving import serve
     from service.api.settings import Settings
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-    options = ("host", "port", "insecure", "provider", "intra_op_threads", "drain_delay_s")
-    serve(args.bundle, Settings.read(**{name: getattr(args, name) for name in options}))
-    return 0
+    options = ("host", "port", "insecure", "workers", "provider", "intra_op_threads", "drain_delay_s")
+    return serve(args.bundle, Settings.read(**{name: getattr(args, name) for name in options}))
 
 
 def main() -> int:

@@ -49,6 +49,11 @@ class Lifecycle:
             raise NotReady("no model has been loaded yet", remedy="ask again in a moment")
         return self._scorer
 
+    @property
+    def ready(self) -> bool:
+        """Whether a model has been loaded."""
+        return self._scorer is not None
+
     def check_ready(self) -> None:
         """Raises: NotReady, while loading and while draining."""
         if self.draining:

@@ -44,6 +44,8 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0: any free one")
     insecure: bool = Field(default=False, description="allow an address other machines reach, without any key")
+    workers: int = Field(default=1, ge=0, le=1024, description="processes that serve; 0: one for each core")
+    worker_silence_s: float = Field(default=30, ge=2, description="seconds until a worker that hangs is replaced")
     drain_delay_s: float = Field(default=5, ge=0, description="seconds served on after SIGTERM, with /readyz at 503")
     stop_timeout_s: int = Field(default=20, ge=0, description="seconds that requests under way get to finish in")
     provider: Provider = Field(default="cpu", description="what runs the model: cpu, cuda, or auto (cuda if there)")

@@ -13,7 +13,8 @@ import pytest
 from contract.bundle import GOLDEN
 from contract.errors import AddressUnavailable, SettingInvalid
 from service.__main__ import main
-from service.api.server import check_exposure, listen, serve
+from service.api.listening import check_exposure, listen
+from service.api.serving import serve
 from service.api.settings import Settings
 from tests.service.process import PATIENCE_S, ServiceProcess, raw
 from tests.service.toy_bundle import publish_toy
@@ -68,7 +69,7 @@ def test_ctrl_c_before_the_server_takes_signals_ends_the_process_without_a_word(
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("service.api.server.Server", interrupted)
+    monkeypatch.setattr("service.api.serving.Server", interrupted)
     monkeypatch.setattr(sys, "argv", ["service", str(toy), "--port", "0"])
     assert main() == 130
     assert capsys.readouterr().out == ""

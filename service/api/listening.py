@@ -1,0 +1,62 @@
+"""Where to listen, and whether that is safe.
+
+Knows addresses and sockets. Does not know what is said on them.
+"""
+
+import ipaddress
+import socket
+
+from contract.errors import AddressUnavailable, SettingInvalid
+from service.api.settings import Settings
+
+
+def check_exposure(settings: Settings) -> None:
+    """Raises: SettingInvalid where other machines could ask without a key, unless that is what was asked for."""
+    if settings.insecure or settings.host == "localhost":
+        return
+    try:
+        if ipaddress.ip_address(settings.host).is_loopback:
+            return
+    except ValueError:
+        pass
+    raise SettingInvalid(
+        "other machines can reach this address, and the service asks nobody for a key",
+        place=f"host {settings.host}",
+        remedy="listen on 127.0.0.1 behind a proxy that does ask, or say --insecure",
+    )
+
+
+def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A listening socket; port 0 takes any free one. With `shared`, other sockets may listen there too.
+
+    Raises: AddressUnavailable.
+    """
+    place = f"{host}:{port}"
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
+        try:
+            listener.bind(address)
+            listener.listen(2048)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        raise AddressUnavailable(
+            f"cannot listen here ({error.strerror})", place=place, remedy="stop what does, or choose another --port"
+        ) from None
+    return listener
+
+
+def listen_together(host: str, port: int, count: int) -> list[socket.socket]:
+    """So many sockets that listen at one address, each with a queue of its own (SO_REUSEPORT).
+
+    Raises: AddressUnavailable.
+    """
+    with listen(host, port) as first:  # which no other program may share
+        port = first.getsockname()[1]
+    return [listen(host, port, shared=True) for _ in range(count)]

@@ -1,0 +1,138 @@
+"""`fullfunnel serve`: one process, or several under a supervisor.
+
+Knows how the parts are put together. Does not know routes, nor how any part works.
+"""
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import uvicorn
+
+from contract.errors import FullfunnelError
+from service.api.lifecycle import Lifecycle
+from service.api.listening import check_exposure, listen, listen_together
+from service.api.routes import Predictions
+from service.api.server import Server, config_of
+from service.api.settings import Settings
+from service.api.shortcut import ShortcutProtocol, shortened_by
+from service.api.spreading import Receiver, Spread, spread_over
+from service.api.supervisor import FAILED, Pulse, Supervisor
+from service.scoring.scorer import Scorer
+
+GRACE_S = 5.0  # beyond what requests under way get
+
+log = logging.getLogger("fullfunnel")
+
+
+def serve(bundle: Path, settings: Settings) -> int:
+    """Serve `bundle` until told to stop: the exit status.
+
+    Raises: AddressUnavailable, SettingInvalid, BundleInvalid.
+    """
+    check_exposure(settings)
+    workers = settings.workers or len(os.sched_getaffinity(0))
+    return _serve_alone(bundle, settings) if workers == 1 else _serve_together(bundle, settings, workers)
+
+
+def _serve_alone(bundle: Path, settings: Settings) -> int:
+    with listen(settings.host, settings.port) as listener:
+        _say_where(listener)
+        lifecycle = Lifecycle(settings, lambda: Scorer.load(bundle, settings.scoring))
+        config = config_of(settings, lifecycle, _protocol(settings, lifecycle))
+        Server(config, lifecycle, settings.drain_delay_s).run(sockets=[listener])
+    if lifecycle.failure is not None:
+        raise lifecycle.failure
+    return 0
+
+
+def _serve_together(bundle: Path, settings: Settings, workers: int) -> int:
+    listeners = listen_together(settings.host, settings.port, workers)
+    _say_where(listeners[0])
+    load, spread = _loader(bundle, settings), Spread(workers)
+
+    def work(number: int, listener: socket.socket, pulse: Pulse) -> int:
+        lifecycle = Lifecycle(settings, load)
+        config = config_of(settings, lifecycle, spread_over(_protocol(settings, lifecycle), spread, number))
+        Worker(config, lifecycle, settings.drain_delay_s, spread, number, pulse).run(sockets=[listener])
+        if isinstance(lifecycle.failure, FullfunnelError):
+            sys.stderr.write(f"service: {lifecycle.failure}\n")
+            return FAILED
+        if lifecycle.failure is not None:
+            raise lifecycle.failure
+        return 0
+
+    patience_s = settings.drain_delay_s + settings.stop_timeout_s + GRACE_S
+    silence_s = settings.worker_silence_s
+    return Supervisor(listeners, work, spread.leave, silence_s=silence_s, patience_s=patience_s).run()
+
+
+def _loader(bundle: Path, settings: Settings) -> Callable[[], Scorer]:
+    """What gives each worker its scorer: one that was loaded here, so that memory holds it once, where that can be.
+
+    A session on a GPU or with threads of its own does not live through a fork.
+
+    Raises: SettingInvalid, BundleInvalid.
+    """
+    if settings.provider != "cpu" or settings.intra_op_threads != 1:
+        return lambda: Scorer.load(bundle, settings.scoring)
+    scorer = Scorer.load(bundle, settings.scoring)
+    gc.collect()
+    gc.freeze()  # or the first collection in each worker would touch, and so copy, every page
+    return lambda: scorer
+
+
+def _protocol(settings: Settings, lifecycle: Lifecycle) -> type[ShortcutProtocol]:
+    return shortened_by(settings.limits, lifecycle, Predictions(settings, lifecycle).shortcuts())
+
+
+def _say_where(listener: socket.socket) -> None:
+    host, port = listener.getsockname()[:2]
+    address = f"[{host}]" if ":" in host else host
+    log.info("listening on http://%s:%d (documentation at /docs)", address, port)
+
+
+class Worker(Server):
+    """One of several processes."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        lifecycle: Lifecycle,
+        drain_delay_s: float,
+        spread: Spread,
+        number: int,
+        pulse: Pulse,
+    ) -> None:
+        super().__init__(config, lifecycle, drain_delay_s)
+        self._spread, self._number, self._pulse = spread, number, pulse
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, at the door too, and for the end of the supervisor."""
+        await super().startup(sockets)
+        self._receiver = Receiver(self._spread, self._number, self._new_protocol)
+        asyncio.get_running_loop().add_reader(self._pulse.life, self._orphaned)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second."""
+        self._pulse.beat(self.lifecycle.ready)
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what is under way, and go."""
+        await self._receiver.close()
+        await super().shutdown(sockets)
+
+    def _new_protocol(self) -> asyncio.Protocol:
+        kind = self.config.http_protocol_class
+        return kind(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)  # type: ignore[call-arg]
+
+    def _orphaned(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._pulse.life)
+        self.handle_exit(signal.SIGTERM, None)
