@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import uvicorn
@@ -55,22 +56,25 @@ def _serve_alone(bundle: Path, settings: Settings) -> int:
 def _serve_together(bundle: Path, settings: Settings, workers: int) -> int:
     listeners = listen_together(settings.host, settings.port, workers)
     _say_where(listeners[0])
-    load, spread = _loader(bundle, settings), Spread(workers)
-
-    def work(number: int, listener: socket.socket, pulse: Pulse) -> int:
-        lifecycle = Lifecycle(settings, load)
-        config = config_of(settings, lifecycle, spread_over(_protocol(settings, lifecycle), spread, number))
-        Worker(config, lifecycle, settings.drain_delay_s, spread, number, pulse).run(sockets=[listener])
-        if isinstance(lifecycle.failure, FullfunnelError):
-            sys.stderr.write(f"service: {lifecycle.failure}\n")
-            return FAILED
-        if lifecycle.failure is not None:
-            raise lifecycle.failure
-        return 0
+    load = _loader(bundle, settings)
 
     patience_s = settings.drain_delay_s + settings.stop_timeout_s + GRACE_S
-    silence_s = settings.worker_silence_s
-    return Supervisor(listeners, work, spread.leave, silence_s=silence_s, patience_s=patience_s).run()
+    with closing(Spread(workers)) as spread:
+
+        def work(number: int, listener: socket.socket, pulse: Pulse) -> int:
+            lifecycle = Lifecycle(settings, load)
+            config = config_of(settings, lifecycle, spread_over(_protocol(settings, lifecycle), spread, number))
+            Worker(config, lifecycle, settings.drain_delay_s, spread, number, pulse).run(sockets=[listener])
+            if isinstance(lifecycle.failure, FullfunnelError):
+                sys.stderr.write(f"service: {lifecycle.failure}\n")
+                return FAILED
+            if lifecycle.failure is not None:
+                raise lifecycle.failure
+            return 0
+
+        return Supervisor(
+            listeners, work, spread.leave, silence_s=settings.worker_silence_s, patience_s=patience_s
+        ).run()
 
 
 def _loader(bundle: Path, settings: Settings) -> Callable[[], Scorer]:

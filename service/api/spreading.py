@@ -29,6 +29,12 @@ class Spread:
         for number in range(workers):
             self.leave(number)
 
+    def close(self) -> None:
+        """Close the doors."""
+        for door in self._doors:
+            for side in door:
+                side.close()
+
     def leave(self, number: int) -> None:
         """A worker takes no connections any more, or not yet."""
         self.counts[number] = GONE

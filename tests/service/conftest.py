@@ -12,6 +12,7 @@ from service.api.app import create_app
 from service.api.lifecycle import Lifecycle
 from service.api.settings import Limits, Settings
 from service.scoring.scorer import Scorer
+from tests.service.process import ServiceProcess
 from tests.service.toy_bundle import publish_toy
 
 
@@ -81,3 +82,10 @@ def make_api(scorer: Scorer) -> Iterator[MakeApi]:
 @pytest.fixture
 def api(make_api: MakeApi) -> Api:
     return make_api()
+
+
+@pytest.fixture
+def workers(toy: Path) -> Iterator[ServiceProcess]:
+    """A service of two processes."""
+    with ServiceProcess(toy, "--workers", "2", "--drain-delay-s", "0.2") as process:
+        yield process

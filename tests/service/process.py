@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -78,3 +78,17 @@ def read_to_end(connection: socket.socket) -> bytes:
         while piece := connection.recv(65536):
             received += piece
     return received
+
+
+def children(service: ServiceProcess) -> list[int]:
+    """The workers of a service of several."""
+    pid = service.process.pid
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait, but not for ever."""
+    give_up = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < give_up
+        time.sleep(0.01)

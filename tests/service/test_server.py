@@ -11,42 +11,14 @@ import httpx
 import pytest
 
 from contract.bundle import GOLDEN
-from contract.errors import AddressUnavailable, SettingInvalid
+from contract.errors import SettingInvalid
 from service.__main__ import main
-from service.api.listening import check_exposure, listen
 from service.api.serving import serve
 from service.api.settings import Settings
 from tests.service.process import PATIENCE_S, ServiceProcess, raw
 from tests.service.toy_bundle import publish_toy
 
 ONE = {"candidates": {"item_id": ["i1"]}}
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "localhost"])
-def test_loopback_needs_no_leave(host: str) -> None:
-    check_exposure(Settings(host=host))
-
-
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "example.com", "localhost.example.com", ""])
-def test_an_address_others_can_reach_needs_to_be_asked_for(host: str) -> None:
-    with pytest.raises(SettingInvalid, match="--insecure"):
-        check_exposure(Settings(host=host))
-    check_exposure(Settings(host=host, insecure=True))
-
-
-def test_a_port_in_use_is_named() -> None:
-    with listen("127.0.0.1", 0) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(
-            AddressUnavailable, match=rf"127\.0\.0\.1:{port}: cannot listen here \(Address already in use\)"
-        ):
-            listen("127.0.0.1", port)
-
-
-def test_a_host_that_is_not_ours_is_named() -> None:
-    for host in ("192.0.2.1", "no such host"):
-        with pytest.raises(AddressUnavailable, match=host):
-            listen(host, 0)
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
