@@ -15,7 +15,7 @@ classes to statuses, and `cli` turns any of them into one message and a non-zero
     │   └── TargetUnwritable  ParityBroken  GoldenMismatch
     ├── RequestInvalid        a client sent something that cannot be scored
     │   ├── BodyMalformed  BodyTooLarge  TooManyCandidates  TooManyRequests  TooDeep
-    │   ├── UnknownField  UnknownFeature  FeatureMissing  ValueInvalid  LengthMismatch
+    │   ├── UnknownModel  UnknownField  UnknownFeature  FeatureMissing  ValueInvalid  LengthMismatch
     │   └── SeveralInvalid
     ├── NotReady              no verified bundle to answer from
     ├── Overloaded            more work at once than the service takes on
@@ -157,6 +157,10 @@ class TooManyRequests(RequestInvalid):
 
 class TooDeep(RequestInvalid):
     """More levels of nesting than the limit."""
+
+
+class UnknownModel(RequestInvalid):
+    """A model, or a version of it, that is not the one served."""
 
 
 class UnknownField(RequestInvalid):

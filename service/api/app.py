@@ -16,9 +16,11 @@ from contract.errors import FullfunnelError
 from service.api.describe import Description
 from service.api.edge import Edge
 from service.api.lifecycle import Lifecycle
+from service.api.predictions import Predictions
 from service.api.problems import kind_of_error, kind_of_status, problem
 from service.api.routes import router
 from service.api.settings import Settings
+from service.api.v2.http import router as v2_router
 
 log = logging.getLogger("fullfunnel")
 
@@ -34,7 +36,9 @@ def create_app(settings: Settings, lifecycle: Lifecycle) -> FastAPI:
         lifecycle.threads.shutdown()
 
     app = FastAPI(title="Fullfunnel", lifespan=lifespan, redirect_slashes=False, redoc_url=None)
-    app.include_router(router(settings, lifecycle))
+    predictions = Predictions(settings, lifecycle)
+    app.include_router(router(settings, lifecycle, predictions))
+    app.include_router(v2_router(lifecycle, predictions))
     app.add_middleware(Edge, lifecycle=lifecycle)
     app.add_exception_handler(FullfunnelError, _refused)
     app.add_exception_handler(HTTPException, _not_served)
@@ -48,12 +52,13 @@ async def _refused(request: Request, error: Exception) -> Response:
     kind = kind_of_error(error)
     if kind.status == 500:
         log.error("request %s: %s", request.state.request_id, error)
-    return problem(kind, request.state.request_id, error)
+    return problem(kind, request.state.request_id, error, path=request.scope["path"])
 
 
 async def _not_served(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
-    return problem(kind_of_status(error.status_code), request.state.request_id, headers=error.headers)
+    kind, headers = kind_of_status(error.status_code), error.headers
+    return problem(kind, request.state.request_id, path=request.scope["path"], headers=headers)
 
 
 async def _gone(request: Request, error: Exception) -> Response:

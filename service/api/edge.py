@@ -51,7 +51,7 @@ class Edge:
         except Exception:
             log.exception("request %s failed", request_id)
             if not started:
-                await problem(kind_of_status(500), request_id)(scope, receive, send_signed)
+                await problem(kind_of_status(500), request_id, path=scope["path"])(scope, receive, send_signed)
 
 
 def new_request_id() -> str:

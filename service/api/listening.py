@@ -31,6 +31,20 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
 
     Raises: AddressUnavailable.
     """
+    return _bound(host, port, shared, "--port", backlog=2048)
+
+
+def reserve(host: str, port: int, option: str) -> socket.socket:
+    """A socket that keeps a port for listeners of this program; it takes no connections itself.
+
+    Raises: AddressUnavailable.
+    """
+    with _bound(host, port, False, option) as first:  # which no other program may share
+        port = first.getsockname()[1]
+    return _bound(host, port, True, option)
+
+
+def _bound(host: str, port: int, shared: bool, option: str, backlog: int | None = None) -> socket.socket:
     place = f"{host}:{port}"
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -41,13 +55,14 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
         try:
             listener.bind(address)
-            listener.listen(2048)
+            if backlog is not None:
+                listener.listen(backlog)
         except OSError:
             listener.close()
             raise
     except OSError as error:
         raise AddressUnavailable(
-            f"cannot listen here ({error.strerror})", place=place, remedy="stop what does, or choose another --port"
+            f"cannot listen here ({error.strerror})", place=place, remedy=f"stop what does, or choose another {option}"
         ) from None
     return listener
 

@@ -1,4 +1,4 @@
-"""Every error as an RFC 9457 problem document.
+"""Every error as an RFC 9457 problem document, or as the one sentence that clients of /v2 read.
 
 One table says which error becomes which status. A document holds sentences from a fixed catalogue and the names of
 features and fields: never a value that was sent, a path, or anything of the inside.
@@ -36,6 +36,7 @@ class Kind:
 KINDS = (
     Kind(400, "body-malformed", "The body is not JSON", errors.BodyMalformed),
     Kind(400, "too-deep", "The JSON is nested too deeply", errors.TooDeep),
+    Kind(404, "unknown-model", "A model that is not served here", errors.UnknownModel),
     Kind(413, "body-too-large", "The body is too large", errors.BodyTooLarge),
     Kind(422, "too-many-candidates", "Too many candidates", errors.TooManyCandidates),
     Kind(422, "too-many-requests", "Too many requests in one call", errors.TooManyRequests),
@@ -88,13 +89,28 @@ def document(kind: Kind, request_id: str, error: FullfunnelError | None = None) 
     return content
 
 
+def sentence(kind: Kind, error: FullfunnelError | None = None, max_text: int = MAX_TEXT * MAX_ERRORS) -> str:
+    """What is wrong, on one line, for protocols whose errors are a text."""
+    if error is None or not kind.says_what:
+        return f"{kind.title}."
+    found = error.errors if isinstance(error, SeveralInvalid) else (error,)
+    return _cut(" ".join(_cut(str(each)) for each in found[:MAX_ERRORS]), max_text)
+
+
 def problem(
-    kind: Kind, request_id: str, error: FullfunnelError | None = None, headers: Mapping[str, str] | None = None
+    kind: Kind,
+    request_id: str,
+    error: FullfunnelError | None = None,
+    *,
+    path: str = "",
+    headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """The response that carries it."""
+    """The response that carries it, in the form that clients of `path` read."""
     sent = dict(headers or {})
     if kind.retry_after_s is not None:
         sent["retry-after"] = str(kind.retry_after_s)
+    if path == "/v2" or path.startswith("/v2/"):
+        return Response(orjson.dumps({"error": sentence(kind, error)}), kind.status, sent, "application/json")
     return Response(document(kind, request_id, error), kind.status, sent, MEDIA_TYPE)
 
 
@@ -107,5 +123,5 @@ def _type(kind: Kind) -> str:
     return f"urn:fullfunnel:problem:{kind.slug}"
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
+def _cut(text: str, max_text: int = MAX_TEXT) -> str:
+    return text if len(text) <= max_text else text[: max_text - 1] + "…"

@@ -20,6 +20,22 @@ from service.scoring.scorer import Scorer
 Scores = dict[str, NDArray[np.float32]]
 
 
+def read_request(scorer: Scorer, limits: Limits, body: bytes) -> RankingRequest:
+    """The body of /v1/predict.
+
+    Raises: RequestInvalid.
+    """
+    return wire_of(scorer, limits).read_request(body)
+
+
+def read_batch(scorer: Scorer, limits: Limits, body: bytes) -> list[RankingRequest]:
+    """The body of /v1/predict:batch.
+
+    Raises: RequestInvalid.
+    """
+    return wire_of(scorer, limits).read_batch(body)
+
+
 def answer(scorer: Scorer, request: RankingRequest) -> bytes:
     """The JSON that answers one request.
 

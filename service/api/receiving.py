@@ -3,7 +3,7 @@
 Knows content types and sizes. Does not know what is in the body. How long it may take is `protocol.py`'s to say.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
 from starlette.exceptions import HTTPException
@@ -13,18 +13,20 @@ from contract.errors import BodyTooLarge
 from service.api.lifecycle import Lifecycle
 from service.api.settings import Limits
 
+JSON = frozenset({"application/json"})
 
-def check_media_type(request: Request) -> None:
-    """Raises: HTTPException 415 unless the body is plain application/json."""
+
+def check_media_type(request: Request, accepted: Collection[str] = JSON) -> None:
+    """Raises: HTTPException 415 unless the body is of an accepted type ("": none is named), and not compressed."""
     plain = request.headers.get("content-encoding", "identity").strip().lower() == "identity"
-    if not is_json(request.headers.get("content-type", "")) or not plain:
+    if not is_accepted(request.headers.get("content-type", ""), accepted) or not plain:
         raise HTTPException(415)
 
 
-def is_json(content_type: str) -> bool:
-    """Whether the header says application/json, in UTF-8."""
+def is_accepted(content_type: str, accepted: Collection[str] = JSON) -> bool:
+    """Whether the header names an accepted type, in UTF-8."""
     media_type, _, parameters = content_type.partition(";")
-    return media_type.strip().lower() == "application/json" and parameters.strip().lower() in ("", "charset=utf-8")
+    return media_type.strip().lower() in accepted and parameters.strip().lower() in ("", "charset=utf-8")
 
 
 @asynccontextmanager

@@ -3,8 +3,7 @@
 Knows which path does what. Predictions go bytes -> columns -> one run -> bytes; FastAPI only routes them.
 """
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -22,67 +21,29 @@ from service.api.describe import (
     model_facts,
 )
 from service.api.lifecycle import Lifecycle
-from service.api.ranking import answer, answer_batch, wire_of
-from service.api.receiving import body_of as received
-from service.api.receiving import check_media_type
+from service.api.predictions import Predictions, json_response
+from service.api.ranking import answer, answer_batch, read_batch, read_request
 from service.api.settings import Limits, Settings
 from service.api.shortcut import Shortcuts
-from service.api.wire import RankingRequest, Wire
 from service.scoring.scorer import Scorer
 
-Read = Callable[[Wire, bytes], Any]
+Read = Callable[[Scorer, Limits, bytes], Any]
 Answer = Callable[[Scorer, Any], bytes]
 PREDICT, BATCH = "/v1/predict", "/v1/predict:batch"
 PREDICTIONS: dict[str, tuple[Read, Answer]] = {
-    PREDICT: (Wire.read_request, answer),
-    BATCH: (Wire.read_batch, answer_batch),
+    PREDICT: (read_request, answer),
+    BATCH: (read_batch, answer_batch),
 }
 
 
-class Predictions:
-    """Receives a body, reads it, scores it, answers: short ones on the event loop, long ones in a thread."""
-
-    def __init__(self, settings: Settings, lifecycle: Lifecycle) -> None:
-        self._settings, self._lifecycle = settings, lifecycle
-
-    async def respond(self, request: Request, read: Read, make: Answer) -> Response:
-        """One prediction.
-
-        Raises: RequestInvalid, NotReady, Overloaded, ScoreInvalid, HTTPException.
-        """
-        scorer, limits = self._lifecycle.scorer, self._settings.limits
-        check_media_type(request)
-        async with received(request, limits, self._lifecycle) as body:
-            with self._lifecycle.prediction():
-                asked = read(wire_of(scorer, limits), body)
-                if self._is_short(scorer, asked):
-                    content = make(scorer, asked)
-                else:
-                    loop = asyncio.get_running_loop()
-                    content = await loop.run_in_executor(self._lifecycle.threads, make, scorer, asked)
-        return Response(content, media_type="application/json")
-
-    def shortcuts(self) -> Shortcuts:
-        """What answers a whole body at once, if it is short."""
-
-        def at_once(read: Read, make: Answer, body: bytes) -> bytes | None:
-            scorer = self._lifecycle.scorer
-            with self._lifecycle.prediction():
-                asked = read(wire_of(scorer, self._settings.limits), body)
-                return make(scorer, asked) if self._is_short(scorer, asked) else None
-
-        return {path.encode(): partial(at_once, *how) for path, how in PREDICTIONS.items()}
-
-    def _is_short(self, scorer: Scorer, asked: RankingRequest | Sequence[RankingRequest]) -> bool:
-        """Whether the run is expected to be over before anyone could mind."""
-        requests = [asked] if isinstance(asked, RankingRequest) else asked
-        return sum(request.count for request in requests) * scorer.row_ms <= self._settings.inline_ms
+def shortcuts(predictions: Predictions) -> Shortcuts:
+    """What answers a whole body at once, if it is short."""
+    return {path.encode(): partial(predictions.at_once, *how) for path, how in PREDICTIONS.items()}
 
 
-def router(settings: Settings, lifecycle: Lifecycle) -> APIRouter:
-    """All routes."""
+def router(settings: Settings, lifecycle: Lifecycle, predictions: Predictions) -> APIRouter:
+    """All routes but those of `v2/`."""
     routes = APIRouter()
-    predictions = Predictions(settings, lifecycle)
 
     @routes.post(
         PREDICT,
@@ -92,7 +53,7 @@ def router(settings: Settings, lifecycle: Lifecycle) -> APIRouter:
         openapi_extra=body_of(PredictRequest),
     )
     async def predict(request: Request) -> Response:
-        return await predictions.respond(request, *PREDICTIONS[PREDICT])
+        return await predictions.respond(request, *PREDICTIONS[PREDICT], json_response)
 
     @routes.post(
         BATCH,
@@ -102,7 +63,7 @@ def router(settings: Settings, lifecycle: Lifecycle) -> APIRouter:
         openapi_extra=body_of(BatchRequest),
     )
     async def predict_batch(request: Request) -> Response:
-        return await predictions.respond(request, *PREDICTIONS[BATCH])
+        return await predictions.respond(request, *PREDICTIONS[BATCH], json_response)
 
     @routes.get("/v1/model", tags=["facts"], summary="What the model takes, answers, and is worth", responses=PROBLEM)
     async def model() -> ModelFacts:

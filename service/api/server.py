@@ -1,6 +1,6 @@
 """One process: listen, serve, and go without losing a request.
 
-Knows uvicorn, sockets and signals. Does not know routes.
+Knows uvicorn, sockets and signals, and when gRPC starts and stops. Does not know routes.
 
 On SIGTERM /readyz turns 503 at once, requests are still answered for `drain_delay_s` (so that load balancers
 notice), then the socket closes, requests under way are finished, and the process exits 0. On ctrl-C, or at a second
@@ -8,13 +8,16 @@ SIGTERM, the delay is left out.
 """
 
 import signal
+import socket
 import time
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
 from service.api.app import create_app
 from service.api.lifecycle import Lifecycle
+from service.api.predictions import Predictions
 from service.api.protocol import GuardedProtocol
 from service.api.settings import Settings
 
@@ -22,18 +25,38 @@ from service.api.settings import Settings
 class Server(uvicorn.Server):
     """uvicorn, leaving in the order that load balancers need."""
 
-    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle, drain_delay_s: float) -> None:
+    shares_ports = False  # with other processes of this service
+
+    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle, settings: Settings) -> None:
         super().__init__(config)
-        self.lifecycle = lifecycle
-        self._drain_delay_s = drain_delay_s
+        self.lifecycle, self._settings = lifecycle, settings
         self._stop_at = float("inf")
+        self._rpc: Any = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen for gRPC too, where a port is set. Raises: AddressUnavailable."""
+        if self._settings.grpc_port is not None:
+            from service.api.v2 import rpc  # slow to import, and most services do without
+
+            predictions = Predictions(self._settings, self.lifecycle)
+            self._rpc = await rpc.start(self._settings, self.lifecycle, predictions, shared=self.shares_ports)
+        await super().startup(sockets)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """gRPC first, because the threads end with HTTP; both within one `stop_timeout_s`."""
+        if self._rpc is not None:
+            began = time.monotonic()
+            await self._rpc.stop(self._settings.stop_timeout_s)
+            spent = int(time.monotonic() - began)
+            self.config.timeout_graceful_shutdown = max(0, self._settings.stop_timeout_s - spent)
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal: the first SIGTERM starts the delay, anything after it ends it."""
         first = not self.lifecycle.draining
         self.lifecycle.draining = True
         if first and sig == signal.SIGTERM:
-            self._stop_at = time.monotonic() + self._drain_delay_s
+            self._stop_at = time.monotonic() + self._settings.drain_delay_s
         elif self.should_exit:
             self.force_exit = True
         else:

@@ -10,16 +10,17 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import uvicorn
 
 from contract.errors import FullfunnelError
 from service.api.lifecycle import Lifecycle
-from service.api.listening import check_exposure, listen, listen_together
-from service.api.routes import Predictions
+from service.api.listening import check_exposure, listen, listen_together, reserve
+from service.api.predictions import Predictions
+from service.api.routes import shortcuts
 from service.api.server import Server, config_of
 from service.api.settings import Settings
 from service.api.shortcut import ShortcutProtocol, shortened_by
@@ -47,7 +48,7 @@ def _serve_alone(bundle: Path, settings: Settings) -> int:
         _say_where(listener)
         lifecycle = Lifecycle(settings, lambda: Scorer.load(bundle, settings.scoring))
         config = config_of(settings, lifecycle, _protocol(settings, lifecycle))
-        Server(config, lifecycle, settings.drain_delay_s).run(sockets=[listener])
+        Server(config, lifecycle, settings).run(sockets=[listener])
     if lifecycle.failure is not None:
         raise lifecycle.failure
     return 0
@@ -59,12 +60,12 @@ def _serve_together(bundle: Path, settings: Settings, workers: int) -> int:
     load = _loader(bundle, settings)
 
     patience_s = settings.drain_delay_s + settings.stop_timeout_s + GRACE_S
-    with closing(Spread(workers)) as spread:
+    with closing(Spread(workers)) as spread, _one_port_of_grpc(settings) as settings:
 
         def work(number: int, listener: socket.socket, pulse: Pulse) -> int:
             lifecycle = Lifecycle(settings, load)
             config = config_of(settings, lifecycle, spread_over(_protocol(settings, lifecycle), spread, number))
-            Worker(config, lifecycle, settings.drain_delay_s, spread, number, pulse).run(sockets=[listener])
+            Worker(config, lifecycle, settings, spread, number, pulse).run(sockets=[listener])
             if isinstance(lifecycle.failure, FullfunnelError):
                 sys.stderr.write(f"service: {lifecycle.failure}\n")
                 return FAILED
@@ -75,6 +76,16 @@ def _serve_together(bundle: Path, settings: Settings, workers: int) -> int:
         return Supervisor(
             listeners, work, spread.leave, silence_s=settings.worker_silence_s, patience_s=patience_s
         ).run()
+
+
+@contextmanager
+def _one_port_of_grpc(settings: Settings) -> Iterator[Settings]:
+    """The settings with the port that all workers are to listen on for gRPC, kept from other programs meanwhile."""
+    if settings.grpc_port is None:
+        yield settings
+        return
+    with reserve(settings.host, settings.grpc_port, option="--grpc-port") as held:
+        yield settings.model_copy(update={"grpc_port": held.getsockname()[1]})
 
 
 def _loader(bundle: Path, settings: Settings) -> Callable[[], Scorer]:
@@ -93,7 +104,7 @@ def _loader(bundle: Path, settings: Settings) -> Callable[[], Scorer]:
 
 
 def _protocol(settings: Settings, lifecycle: Lifecycle) -> type[ShortcutProtocol]:
-    return shortened_by(settings.limits, lifecycle, Predictions(settings, lifecycle).shortcuts())
+    return shortened_by(settings.limits, lifecycle, shortcuts(Predictions(settings, lifecycle)))
 
 
 def _say_where(listener: socket.socket) -> None:
@@ -105,16 +116,18 @@ def _say_where(listener: socket.socket) -> None:
 class Worker(Server):
     """One of several processes."""
 
+    shares_ports = True
+
     def __init__(
         self,
         config: uvicorn.Config,
         lifecycle: Lifecycle,
-        drain_delay_s: float,
+        settings: Settings,
         spread: Spread,
         number: int,
         pulse: Pulse,
     ) -> None:
-        super().__init__(config, lifecycle, drain_delay_s)
+        super().__init__(config, lifecycle, settings)
         self._spread, self._number, self._pulse = spread, number, pulse
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

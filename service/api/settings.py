@@ -43,6 +43,9 @@ class Settings(BaseSettings):
 
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0: any free one")
+    grpc_port: int | None = Field(
+        default=None, ge=0, le=65535, description="port to listen on for gRPC; 0: any free one; None: no gRPC"
+    )
     insecure: bool = Field(default=False, description="allow an address other machines reach, without any key")
     workers: int = Field(default=1, ge=0, le=1024, description="processes that serve; 0: one for each core")
     worker_silence_s: float = Field(default=30, ge=2, description="seconds until a worker that hangs is replaced")

@@ -15,7 +15,7 @@ from contract.errors import Overloaded
 from service.api.edge import REQUEST_ID, id_of
 from service.api.lifecycle import Lifecycle
 from service.api.protocol import GuardedProtocol
-from service.api.receiving import is_json
+from service.api.receiving import is_accepted
 from service.api.settings import Limits
 
 # path -> the JSON that answers a body of JSON, or None where the application is to do it
@@ -95,7 +95,7 @@ class ShortcutProtocol(GuardedProtocol):
         if self.parser.get_method() != b"POST" or not self.parser.should_keep_alive():
             return 0
         headers = dict(self.headers)
-        if not UNUSUAL.isdisjoint(headers) or not is_json(headers.get(b"content-type", b"").decode("latin-1")):
+        if not UNUSUAL.isdisjoint(headers) or not is_accepted(headers.get(b"content-type", b"").decode("latin-1")):
             return 0
         size = headers.get(b"content-length", b"")
         return int(size) if len(size) < 8 and size.isdigit() and int(size) <= MAX_BYTES else 0

@@ -7,7 +7,7 @@ line reads the same format from files.
 from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, NoReturn
+from typing import Any
 
 import orjson
 
@@ -57,14 +57,14 @@ class Wire:
 
         Raises: RequestInvalid.
         """
-        return self._request(self._json(body))
+        return self._request(read_json(body, self.limits))
 
     def read_batch(self, body: bytes) -> list[RankingRequest]:
         """The body of /v1/predict:batch.
 
         Raises: RequestInvalid.
         """
-        batch = _object(self._json(body), "")
+        batch = _object(read_json(body, self.limits), "")
         _check_fields(batch, frozenset({"requests"}))
         requests = batch.get("requests")
         if not isinstance(requests, list):
@@ -93,22 +93,6 @@ class Wire:
         """The output that `top_k` alone sorts by: the end of the funnel."""
         joint = [output.name for output in self.outputs if output.kind == "joint"]
         return joint[-1] if joint else self.outputs[-1].name
-
-    def _json(self, body: bytes) -> Any:
-        if len(body) > self.limits.max_body_bytes:
-            raise BodyTooLarge(f"more than {self.limits.max_body_bytes} bytes", remedy="send fewer candidates at once")
-        try:
-            value = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            if "depth" in error.msg or "recursion" in error.msg:
-                self._too_deep()
-            raise BodyMalformed("the body is not JSON", place=f"byte {error.pos}") from None
-        if _is_deeper(body, self.limits.max_depth):
-            self._too_deep()
-        return value
-
-    def _too_deep(self) -> NoReturn:
-        raise TooDeep(f"the JSON is nested deeper than {self.limits.max_depth} levels")
 
     def _request(self, value: Any) -> RankingRequest:
         request = _object(value, "")
@@ -156,6 +140,25 @@ class Wire:
                 place="candidates",
                 remedy="send them in several requests",
             )
+
+
+def read_json(body: bytes, limits: Limits) -> Any:
+    """The value that is written in `body`.
+
+    Raises: BodyTooLarge, BodyMalformed, TooDeep.
+    """
+    if len(body) > limits.max_body_bytes:
+        raise BodyTooLarge(f"more than {limits.max_body_bytes} bytes", remedy="send fewer candidates at once")
+    too_deep = TooDeep(f"the JSON is nested deeper than {limits.max_depth} levels")
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        if "depth" in error.msg or "recursion" in error.msg:
+            raise too_deep from None
+        raise BodyMalformed("the body is not JSON", place=f"byte {error.pos}") from None
+    if _is_deeper(body, limits.max_depth):
+        raise too_deep
+    return value
 
 
 def within(error: RequestInvalid, place: str) -> RequestInvalid:

@@ -41,6 +41,11 @@ class ServiceProcess:
         assert self.process.stderr is not None
         self.process.stderr.close()
 
+    @property
+    def grpc_port(self) -> int:
+        """Where it listens for gRPC, if it was told to."""
+        return int(self._wait_for(rb"listening on grpc://127\.0\.0\.1:(\d+)"))
+
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S)
 

@@ -49,6 +49,9 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
     assert {"PredictRequest", "BatchRequest", "PredictAnswer", "BatchAnswer", "Problem", "ModelFacts"} <= schemas.keys()
 
 
+V2_MODEL = ("", "/ready", "/config", "/infer")
+
+
 def test_every_path_is_described(api: Api, document: dict[str, Any]) -> None:
     assert set(document["paths"]) == {
         "/v1/predict",
@@ -57,6 +60,11 @@ def test_every_path_is_described(api: Api, document: dict[str, Any]) -> None:
         "/v1/limits",
         "/livez",
         "/readyz",
+        "/v2",
+        "/v2/health/live",
+        "/v2/health/ready",
+        *(f"/v2/models/{{name}}{part}" for part in V2_MODEL),
+        *(f"/v2/models/{{name}}/versions/{{version}}{part}" for part in V2_MODEL),
     }
     for path in document["paths"].values():
         for described in path.values():

@@ -27,7 +27,7 @@ def same(shown: Any, found: Any) -> bool:
 
 
 def test_every_json_block_is_part_of_an_example() -> None:
-    assert len(EXAMPLES) == 4
+    assert len(EXAMPLES) == 5
     assert PAGE.count("```json") == 2 * len(EXAMPLES)
 
 

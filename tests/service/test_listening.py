@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from contract.errors import AddressUnavailable, SettingInvalid
-from service.api.listening import check_exposure, listen, listen_together
+from service.api.listening import check_exposure, listen, listen_together, reserve
 from service.api.settings import Settings
 
 
@@ -46,3 +46,14 @@ def test_several_sockets_listen_at_one_address_that_nobody_else_may_take() -> No
     socket.create_connection(("127.0.0.1", port)).close()
     for listener in together:
         listener.close()
+
+
+def test_a_port_is_kept_for_those_who_share_it_and_from_all_others() -> None:
+    with reserve("127.0.0.1", 0, option="--grpc-port") as kept:
+        port = kept.getsockname()[1]
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+        with listen("127.0.0.1", port, shared=True), pytest.raises(AddressUnavailable, match="--grpc-port"):
+            reserve("127.0.0.1", port, option="--grpc-port")
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", port))

@@ -162,7 +162,7 @@ def test_hundreds_of_thousands_of_wrong_items_get_a_small_answer(api: Api) -> No
 
 
 def test_unknown_paths_and_methods_are_problems_too(api: Api) -> None:
-    problem_of(api.get("/v2/predict"), 404, "not-found")
+    problem_of(api.get("/v3/predict"), 404, "not-found")
     problem_of(api.get("/v1/predict/"), 404, "not-found")
     problem_of(api.get(PREDICT), 405, "method-not-allowed")
     assert api.get(PREDICT).headers["allow"] == "POST"

@@ -1,0 +1,172 @@
+"""Bodies of the protocol over HTTP: JSON, and JSON followed by the raw bytes of tensors (the binary extension).
+
+Knows the fields of requests and answers. Does not know paths, nor which tensors a model takes.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from contract.errors import BodyMalformed, FeatureMissing, LengthMismatch, UnknownField, ValueInvalid
+from service.api.settings import Limits
+from service.api.v2.inference import Inference, infer, read_inference
+from service.api.v2.tensors import Tensor, raw
+from service.api.wire import read_json
+from service.scoring.columns import shown
+from service.scoring.scorer import Scorer
+
+HEADER_LENGTH = "inference-header-content-length"
+# what would change the answer, and is not there: better refused than overlooked
+REFUSED_PARAMETERS = frozenset({"classification", "shared_memory_region"})
+
+
+class _Tail:
+    """The raw bytes behind the JSON, taken from front to back."""
+
+    def __init__(self, data: memoryview) -> None:
+        self._data = data
+
+    def take(self, size: Any, place: str) -> memoryview:
+        if type(size) is not int or size < 0:
+            raise ValueInvalid("must be a whole number from 0 on", place=place)
+        if size > len(self._data):
+            raise LengthMismatch(
+                f"more bytes than the {len(self._data)} that are left of the body",
+                place=place,
+                remedy="send as many bytes as binary_data_size says",
+            )
+        taken, self._data = self._data[:size], self._data[size:]
+        return taken
+
+    def check_empty(self) -> None:
+        if len(self._data):
+            raise LengthMismatch(
+                f"{len(self._data)} bytes that belong to no input",
+                place="body",
+                remedy=f"check {HEADER_LENGTH} and the binary_data_size of each input",
+            )
+
+
+def read_body(scorer: Scorer, limits: Limits, body: bytes, *, header_length: str | None) -> Inference:
+    """The request in `body`, whose first `header_length` bytes are JSON (None: all of them).
+
+    Raises: RequestInvalid.
+    """
+    end = len(body) if header_length is None else _length(header_length, len(body))
+    request = _object(read_json(body[:end], limits), "request")
+    tail = _Tail(memoryview(body)[end:])
+    parameters = _parameters(request, "parameters")
+    binary = _flag(parameters, "binary_data_output", "parameters", default=False)
+    request_id = request.get("id", "")
+    if not isinstance(request_id, str):
+        raise ValueInvalid("must be a string", place="id")
+    requested = list(_requested(request, binary))
+    if binary and not requested:
+        requested = [(output.name, True) for output in scorer.manifest.outputs]
+    asked = read_inference(scorer, limits, request_id, _tensors(request, tail), requested)
+    tail.check_empty()
+    return asked
+
+
+def answer(scorer: Scorer, asked: Inference) -> tuple[bytes, int | None]:
+    """The body that answers, and how many bytes of it are JSON (None: all, and nothing is raw).
+
+    Raises: RequestInvalid, ScoreInvalid.
+    """
+    return write_body(scorer, asked, infer(scorer, asked))
+
+
+def write_body(scorer: Scorer, asked: Inference, scores: dict[str, NDArray[np.float32]]) -> tuple[bytes, int | None]:
+    """As `answer`, with the scores given."""
+    outputs: list[dict[str, Any]] = []
+    pieces = []
+    for name, values in scores.items():
+        entry: dict[str, Any] = {"name": name, "datatype": "FP32", "shape": list(values.shape)}
+        if name in asked.binary:
+            pieces.append(raw(values))
+            entry["parameters"] = {"binary_data_size": len(pieces[-1])}
+        else:
+            entry["data"] = values
+        outputs.append(entry)
+    document = {"model_name": scorer.manifest.name, "model_version": scorer.manifest.version, "outputs": outputs}
+    if asked.id:
+        document["id"] = asked.id
+    header = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    return b"".join([header, *pieces]), len(header) if pieces else None
+
+
+def _tensors(request: dict[str, Any], tail: _Tail) -> Iterator[tuple[str, Tensor]]:
+    for place, entry in _entries(request, "inputs"):
+        name, datatype, shape = entry["name"], entry.get("datatype"), entry.get("shape")
+        parameters = _parameters(entry, f"{place}.parameters")
+        if not isinstance(datatype, str):
+            raise ValueInvalid("must be a string", place=f"{place}.datatype")
+        if not isinstance(shape, list):
+            raise ValueInvalid("must be a list", place=f"{place}.shape")
+        size, data = parameters.get("binary_data_size"), entry.get("data")
+        if (size is None) == (data is None):
+            raise FeatureMissing(
+                "must have either data or a binary_data_size", place=place, remedy="send one of the two"
+            )
+        if size is not None:
+            yield name, Tensor(datatype, tuple(shape), tail.take(size, f"{place}.parameters.binary_data_size"))
+        elif isinstance(data, list):
+            yield name, Tensor(datatype, tuple(shape), data)
+        else:
+            raise ValueInvalid("must be a list", place=f"{place}.data")
+
+
+def _requested(request: dict[str, Any], binary: bool) -> Iterator[tuple[str, bool]]:
+    for place, entry in _entries(request, "outputs", optional=True):
+        parameters = _parameters(entry, f"{place}.parameters")
+        yield entry["name"], _flag(parameters, "binary_data", f"{place}.parameters", default=binary)
+
+
+def _entries(request: dict[str, Any], name: str, optional: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
+    entries = request.get(name)
+    if optional and entries is None:
+        return
+    if not isinstance(entries, list):
+        raise ValueInvalid("must be a list", place=name)
+    for index, value in enumerate(entries):
+        place = f"{name}[{index}]"
+        entry = _object(value, place)
+        if not isinstance(entry.get("name"), str):
+            raise ValueInvalid("must be a string", place=f"{place}.name")
+        yield place, entry
+
+
+def _parameters(value: dict[str, Any], place: str) -> dict[str, Any]:
+    parameters = _object(value.get("parameters") or {}, place)
+    for name in sorted(REFUSED_PARAMETERS & parameters.keys()):
+        raise UnknownField(
+            "this extension of the protocol is not there", place=f"{place}.{name}", remedy="leave it out"
+        )
+    return parameters
+
+
+def _flag(parameters: dict[str, Any], name: str, place: str, *, default: bool) -> bool:
+    value = parameters.get(name, default)
+    if not isinstance(value, bool):
+        raise ValueInvalid("must be true or false", place=f"{place}.{name}")
+    return value
+
+
+def _length(text: str, most: int) -> int:
+    plain = text.isascii() and text.isdigit() and len(text) < 20
+    if not plain or int(text) > most:
+        raise BodyMalformed(
+            f"must be a number of bytes, at most the {most} of the body",
+            place=HEADER_LENGTH,
+            remedy="send the length of the JSON in front of the raw tensors",
+        )
+    return int(text)
+
+
+def _object(value: Any, place: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueInvalid("must be an object", place=shown(place))
+    return value

@@ -1,0 +1,85 @@
+"""The paths of the Open Inference Protocol.
+
+Knows which path does what. Inference goes bytes -> tensors -> one run -> bytes; FastAPI only routes it. Errors
+are raised as everywhere, and `problems.py` writes those of /v2 as the protocol wants them.
+"""
+
+from functools import partial
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from service.api.lifecycle import Lifecycle
+from service.api.predictions import Predictions
+from service.api.v2.codec import HEADER_LENGTH, answer, read_body
+from service.api.v2.inference import check_model
+from service.api.v2.metadata import model_config, model_metadata, server_metadata
+from service.scoring.scorer import Scorer
+
+# Triton's client names no type at all
+MEDIA_TYPES = frozenset({"application/json", "application/octet-stream", ""})
+MODEL = "/v2/models/{name}"
+VERSION = MODEL + "/versions/{version}"
+ERROR = {"type": "object", "properties": {"error": {"type": "string"}}}
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    "default": {"description": "What went wrong", "content": {"application/json": {"schema": ERROR}}}
+}
+BODY: dict[str, Any] = {
+    "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
+}
+
+
+def router(lifecycle: Lifecycle, predictions: Predictions) -> APIRouter:
+    """All routes of the protocol."""
+    routes = APIRouter(tags=["v2"], responses=RESPONSES)
+
+    def served(name: str, version: str) -> Scorer:
+        scorer = lifecycle.scorer
+        check_model(scorer, name, version)
+        return scorer
+
+    @routes.get("/v2", summary="The server, and the extensions it has")
+    async def server() -> dict[str, Any]:
+        return server_metadata()
+
+    @routes.get("/v2/health/live", summary="The process turns")
+    async def live() -> dict[str, bool]:
+        return {"live": True}
+
+    @routes.get("/v2/health/ready", summary="A verified model answers")
+    async def ready() -> dict[str, bool]:
+        lifecycle.check_ready()
+        return {"ready": True}
+
+    @routes.get(MODEL, summary="What the model takes and answers")
+    @routes.get(VERSION, summary="What this version of the model takes and answers")
+    async def model(name: str, version: str = "") -> dict[str, Any]:
+        return model_metadata(served(name, version))
+
+    @routes.get(f"{MODEL}/ready", summary="The model answers")
+    @routes.get(f"{VERSION}/ready", summary="This version of the model answers")
+    async def model_ready(name: str, version: str = "") -> dict[str, Any]:
+        lifecycle.check_ready()
+        served(name, version)
+        return {"name": name, "ready": True}
+
+    @routes.get(f"{MODEL}/config", summary="The model as Triton configures it")
+    @routes.get(f"{VERSION}/config", summary="This version of the model as Triton configures it")
+    async def config(name: str, version: str = "") -> dict[str, Any]:
+        return model_config(served(name, version))
+
+    @routes.post(f"{MODEL}/infer", summary="Score candidates sent as tensors", openapi_extra=BODY)
+    @routes.post(f"{VERSION}/infer", summary="Score candidates with this version of the model", openapi_extra=BODY)
+    async def infer(request: Request, name: str, version: str = "") -> Response:
+        served(name, version)
+        read = partial(read_body, header_length=request.headers.get(HEADER_LENGTH))
+        return await predictions.respond(request, read, answer, _response, MEDIA_TYPES)
+
+    return routes
+
+
+def _response(made: tuple[bytes, int | None]) -> Response:
+    content, header_length = made
+    if header_length is None:
+        return Response(content, media_type="application/json")
+    return Response(content, headers={HEADER_LENGTH: str(header_length)}, media_type="application/octet-stream")

@@ -1,0 +1,183 @@
+"""The tensors of one request through one run of the scorer.
+
+Knows the model's inputs and the limits: names, datatypes, ranks and sizes are checked before anything is decoded. Does
+not know JSON, HTTP or gRPC. What is not sent is missing in all rows, as in /v1; one user needs no `row_user`.
+"""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.bundle import Input
+from contract.errors import (
+    FeatureMissing,
+    LengthMismatch,
+    RequestInvalid,
+    TooManyCandidates,
+    TooManyRequests,
+    UnknownFeature,
+    UnknownModel,
+    ValueInvalid,
+)
+from service.api.settings import Limits
+from service.api.v2.tensors import ANNOUNCED, DATATYPES, Tensor, column
+from service.scoring.columns import shown
+from service.scoring.scorer import Scorer
+
+INTEGERS = frozenset({int, np.int64})
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """A request: `count` candidates of `users` users. `binary` names the outputs to be answered as raw bytes."""
+
+    id: str
+    count: int
+    users: int
+    inputs: dict[str, Tensor]
+    outputs: tuple[str, ...]
+    binary: frozenset[str] = field(default=frozenset())
+
+
+def inputs_of(scorer: Scorer) -> dict[str, Input]:
+    """Every tensor the model takes, by name; `row_user` last."""
+    name = scorer.manifest.row_user
+    row_user = Input(name=name, dtype="int64", side="item", shape=("candidates",))
+    return {entry.name: entry for entry in (*scorer.manifest.inputs, row_user)}
+
+
+def check_model(scorer: Scorer, name: str, version: str) -> None:
+    """Raises: UnknownModel, unless `name` is served, in this `version` ("": in any)."""
+    manifest = scorer.manifest
+    if name != manifest.name:
+        raise UnknownModel("no such model is served", place=f"model {shown(name)}", remedy=f"ask for {manifest.name}")
+    if version not in ("", manifest.version):
+        raise UnknownModel(
+            "this version is not served", place=f"version {shown(version)}", remedy=f"ask for {manifest.version}"
+        )
+
+
+def read_inference(
+    scorer: Scorer,
+    limits: Limits,
+    id: str,
+    tensors: Iterable[tuple[str, Tensor]],
+    requested: Iterable[tuple[str, bool]],
+) -> Inference:
+    """Check what is asked. `requested`: outputs and whether each is wanted as raw bytes; none means all, not raw.
+
+    Raises: RequestInvalid.
+    """
+    if len(id) > limits.max_string_bytes:
+        raise ValueInvalid(f"is longer than {limits.max_string_bytes} characters", place="id")
+    known, inputs = inputs_of(scorer), {}
+    for name, tensor in tensors:
+        if name in inputs:
+            raise ValueInvalid("is sent twice", place=f"inputs.{name}", remedy="send each input once")
+        if name not in known:
+            raise _unknown("input", name, known)
+        _check_tensor(known[name], tensor, limits)
+        inputs[name] = tensor
+    users, count = _sizes(scorer, known, inputs)
+    most = limits.max_candidates if users <= 1 else limits.max_rows
+    if count > most:
+        raise TooManyCandidates(f"more than {most} candidates", place="inputs", remedy="send them in several requests")
+    outputs, binary = _outputs(scorer, requested)
+    return Inference(id, count, users, inputs, outputs, binary)
+
+
+def infer(scorer: Scorer, asked: Inference) -> dict[str, NDArray[np.float32]]:
+    """The outputs that are asked for, [N] each.
+
+    Raises: RequestInvalid, ScoreInvalid.
+    """
+    row_user_name = scorer.manifest.row_user
+    columns = {name: column(tensor, f"inputs.{name}") for name, tensor in asked.inputs.items()}
+    row_user = np.zeros(asked.count, dtype=np.int64)
+    if row_user_name in columns:
+        row_user = _row_user(columns.pop(row_user_name), asked, f"inputs.{row_user_name}")
+    users = {name: columns.pop(name) for name in scorer.users.features if name in columns}
+    scores = scorer.score(users, columns, row_user)
+    return {name: scores[name] for name in asked.outputs}
+
+
+def _check_tensor(entry: Input, tensor: Tensor, limits: Limits) -> None:
+    place = f"inputs.{entry.name}"
+    announced = ANNOUNCED[entry.dtype]
+    if tensor.datatype not in DATATYPES or DATATYPES[tensor.datatype][1] != entry.dtype:
+        raise ValueInvalid(
+            f"its datatype cannot be taken as {announced}", place=f"{place}.datatype", remedy=f"send {announced}"
+        )
+    axes = ", ".join(entry.shape)
+    if len(tensor.shape) != len(entry.shape):
+        raise ValueInvalid(
+            f"has {len(tensor.shape)} axes where there must be {len(entry.shape)}",
+            place=f"{place}.shape",
+            remedy=f"send the shape [{axes}]",
+        )
+    if any(type(size) is not int or size < 0 for size in tensor.shape):
+        raise ValueInvalid("must hold whole numbers from 0 on", place=f"{place}.shape", remedy=f"send [{axes}]")
+    rows, remedy = tensor.shape[0], "send them in several requests"
+    if entry.side == "user" and rows > limits.max_requests:
+        raise TooManyRequests(f"more than {limits.max_requests} users", place=place, remedy=remedy)
+    if rows > max(limits.max_rows, limits.max_candidates):
+        raise TooManyCandidates(f"more than {limits.max_rows} candidates", place=place, remedy=remedy)
+
+
+def _sizes(scorer: Scorer, known: dict[str, Input], inputs: dict[str, Tensor]) -> tuple[int, int]:
+    """How many users and candidates there are: what the first tensor of each side says, and all others have to."""
+    found: dict[str, int] = {}
+    for name, tensor in inputs.items():
+        rows, side = tensor.shape[0], known[name].side
+        if found.setdefault(side, rows) != rows:
+            raise LengthMismatch(
+                f"has {rows} rows where another input has {found[side]}",
+                place=f"inputs.{name}",
+                remedy="give all inputs of users, and all of candidates, equally many rows",
+            )
+    users = found.get("user", 1)
+    if "item" not in found and scorer.candidates.features:
+        raise FeatureMissing("no input of the candidates is sent", place="inputs", remedy="send at least one")
+    if users != 1 and scorer.manifest.row_user not in inputs:
+        raise FeatureMissing(
+            f"must be given, because there are {users} users",
+            place=f"inputs.{scorer.manifest.row_user}",
+            remedy="send for each candidate the index of its user",
+        )
+    return users, found.get("item", 1)
+
+
+def _outputs(scorer: Scorer, requested: Iterable[tuple[str, bool]]) -> tuple[tuple[str, ...], frozenset[str]]:
+    names = [output.name for output in scorer.manifest.outputs]
+    wanted: dict[str, bool] = {}
+    for name, binary in requested:
+        if name not in names:
+            raise _unknown("output", name, names)
+        if name in wanted:
+            raise ValueInvalid("is asked for twice", place=f"outputs.{name}", remedy="ask for each output once")
+        wanted[name] = binary
+    return tuple(wanted or names), frozenset(name for name in wanted if wanted[name])
+
+
+def _row_user(values: Any, asked: Inference, place: str) -> NDArray[np.int64]:
+    """The user of each candidate. Its range is checked here, because the scorer takes it for the number of users."""
+    if not isinstance(values, np.ndarray) and not set(map(type, values)) <= INTEGERS:
+        raise ValueInvalid("must hold whole numbers", place=place)
+    try:
+        row_user = np.asarray(values)
+        within = not len(row_user) or (int(row_user.min()) >= 0 and int(row_user.max()) < asked.users)
+    except OverflowError:
+        within = False
+    if not within:
+        raise ValueInvalid(f"must lie between 0 and {asked.users - 1}", place=place)
+    return row_user.astype(np.int64, copy=False)
+
+
+def _unknown(kind: str, name: str, known: Iterable[str]) -> RequestInvalid:
+    near = difflib.get_close_matches(name[:128], known, n=1)
+    remedy = f"did you mean {near[0]!r}" if near else "ask for the model's metadata, which lists them"
+    return UnknownFeature(f"the model has no such {kind}", place=f"{kind}s.{shown(name)}", remedy=remedy)
