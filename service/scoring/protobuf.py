@@ -64,18 +64,28 @@ def varint(data: bytes, at: int) -> tuple[int, int]:
     return value, at + 1
 
 
-def head(number: int, size: int) -> bytes:
-    """What stands before `size` bytes of content.
+def number(value: int) -> bytes:
+    """A varint.
 
-    >>> head(1, 200)
-    b'\\n\\xc8\\x01'
+    >>> number(300)
+    b'\xac\x02'
     """
-    return _number(number << 3 | BYTES) + _number(size)
-
-
-def _number(value: int) -> bytes:
     found = bytearray()
     while value >= 0x80:
         found.append(value & 0x7F | 0x80)
         value >>= 7
     return bytes([*found, value])
+
+
+def head(field: int, size: int) -> bytes:
+    """What stands before `size` bytes of content."""
+    return number(field << 3 | BYTES) + number(size)
+
+
+def message(field: int, content: bytes) -> bytes:
+    """A field that holds bytes, a string or a message.
+
+    >>> message(1, b"abc")
+    b'\n\x03abc'
+    """
+    return head(field, len(content)) + content

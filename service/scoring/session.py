@@ -17,8 +17,11 @@ from contract.errors import BundleCorrupt, ScoreInvalid, SettingInvalid
 from service.scoring.graph import check_graph
 from service.scoring.lookups import without_lookups
 from service.scoring.settings import ScoringSettings
+from service.scoring.tables import without_tables
 
 DTYPES = {"tensor(string)": "string", "tensor(int64)": "int64", "tensor(float)": "float32"}
+GPU, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+MIN_TABLE_BYTES = 2**24  # smaller ones are no burden, and each costs a run something
 ERRORS_ONLY = 3
 
 log = logging.getLogger("fullfunnel")
@@ -41,8 +44,11 @@ class Session:
 
     def __init__(self, model: bytes, settings: ScoringSettings) -> None:
         check_graph(model)
-        model, self.words = without_lookups(model, settings.max_words)
         providers = _providers(settings)
+        self._tables: dict[str, NDArray[np.float32]] = {}
+        if providers == [CPU]:  # where a run reads them in place
+            model, self._tables = without_tables(model, MIN_TABLE_BYTES)
+        model, self.words = without_lookups(model, settings.max_words)
         try:
             self._session = onnxruntime.InferenceSession(model, session_options(settings), providers=providers)
         except Exception as error:
@@ -51,7 +57,7 @@ class Session:
                 place=MODEL,
                 remedy="serve with the onnxruntime it was exported for or a newer one, or export it again",
             ) from error
-        self.inputs = {port.name: _port(port) for port in self._session.get_inputs()}
+        self.inputs = {port.name: _port(port) for port in self._session.get_inputs() if port.name not in self._tables}
         self.inputs |= {name: Port("string", self.inputs[name].rank) for name in self.words}
         self.outputs = {port.name: _port(port) for port in self._session.get_outputs()}
         self.provider: str = self._session.get_providers()[0]
@@ -62,7 +68,7 @@ class Session:
         Raises: ScoreInvalid.
         """
         try:
-            return list(self._session.run(list(outputs), dict(feeds)))
+            return list(self._session.run(list(outputs), {**feeds, **self._tables}))
         except Exception as error:
             log.exception("onnxruntime failed in a run")
             raise ScoreInvalid("the model could not be run") from error
@@ -83,15 +89,14 @@ def session_options(settings: ScoringSettings) -> Any:
 
 
 def _providers(settings: ScoringSettings) -> list[str]:
-    gpu, cpu = "CUDAExecutionProvider", "CPUExecutionProvider"
-    available = gpu in onnxruntime.get_available_providers()
+    available = GPU in onnxruntime.get_available_providers()
     if settings.provider == "cuda" and not available:
         raise SettingInvalid(
             "the installed onnxruntime has no CUDA",
             place="provider",
             remedy="install onnxruntime-gpu, or choose cpu or auto",
         )
-    return [gpu, cpu] if available and settings.provider != "cpu" else [cpu]
+    return [GPU, CPU] if available and settings.provider != "cpu" else [CPU]
 
 
 def _port(port: Any) -> Port:
