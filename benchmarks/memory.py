@@ -11,6 +11,7 @@ Knows bundles, processes and /proc. Does not know how workers share.
 
 import argparse
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -78,6 +79,9 @@ def service(bundle: Path, workers: int, port: int) -> Iterator[tuple[int, float]
 
 def measure(bundle: Path, workers: int, port: int) -> Started:
     """Start, ask, look, stop."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", port))
+        port = free.getsockname()[1]
     request = example_request(read_bundle(bundle).golden, candidates=64)
     with service(bundle, workers, port) as (pid, ready_s):
         for _ in range(PREDICTIONS * workers):  # each over a connection of its own, which goes to the next worker
@@ -117,7 +121,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--megabytes", type=int, default=500, help="by how much (%(default)s)")
     parser.add_argument("--workers", type=int, nargs="+", default=WORKERS)
     parser.add_argument("--starts", type=int, default=5, help="how often each is started (%(default)s)")
-    parser.add_argument("--port", type=int, default=8765)
+    parser.add_argument("--port", type=int, default=0, help="where to serve (any free port)")
     options = parser.parse_args(argv)
     measured: dict[int, list[Started]] = {workers: [] for workers in options.workers}
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as directory:

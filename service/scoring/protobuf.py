@@ -68,7 +68,7 @@ def number(value: int) -> bytes:
     """A varint.
 
     >>> number(300)
-    b'\xac\x02'
+    b'\\xac\\x02'
     """
     found = bytearray()
     while value >= 0x80:
@@ -86,6 +86,6 @@ def message(field: int, content: bytes) -> bytes:
     """A field that holds bytes, a string or a message.
 
     >>> message(1, b"abc")
-    b'\n\x03abc'
+    b'\\n\\x03abc'
     """
     return head(field, len(content)) + content
