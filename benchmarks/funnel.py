@@ -140,13 +140,16 @@ def table(systems: Sequence[str], measured: dict[str, list[Figures]], columns: S
 
 
 def verdict(systems: Sequence[str], measured: dict[str, list[Figures]], seeds: Sequence[int], key: str) -> str:
-    """In how many seeds the multi-task system of the best mean passes the single-task models, and each seed's best."""
+    """In how many seeds each multi-task system passes the single-task models, and each seed's best."""
     multi = [s for s in systems if s != SINGLE]
     if SINGLE not in systems or not multi:
         return ""
-    best = max(multi, key=lambda s: fmean(f[key] for f in measured[s]))
-    ahead = sum(ours[key] > single[key] for ours, single in zip(measured[best], measured[SINGLE], strict=True))
-    lines = [f"{key}: {best} (the best mean) is above {SINGLE} in {ahead} of {len(seeds)} seeds."]
+    ahead = {
+        s: sum(ours[key] > single[key] for ours, single in zip(measured[s], measured[SINGLE], strict=True))
+        for s in sorted(multi, key=lambda s: -fmean(f[key] for f in measured[s]))
+    }
+    counts = ", ".join(f"{s} {count}" for s, count in ahead.items())
+    lines = [f"{key}: seeds of {len(seeds)} in which a system is above {SINGLE}, the best mean first: {counts}."]
     for i, seed in enumerate(seeds):
         top = max(multi, key=lambda s: measured[s][i][key])
         lines.append(f"seed {seed}: {top} {measured[top][i][key]:.4f}, {SINGLE} {measured[SINGLE][i][key]:.4f}.")

@@ -22,11 +22,11 @@ def test_a_line_is_the_mean_over_the_seeds_and_the_best_is_bold() -> None:
     assert text.splitlines()[2:] == ["| single task | 0.6000 | 1,000 |", "| mmoe | **0.8000** | 1,000 |"]
 
 
-def test_verdict_counts_the_seeds_in_which_the_best_system_is_ahead() -> None:
-    found = {"mmoe": measured(0.7, 0.9), "ple": measured(0.75, 0.5), SINGLE: measured(0.72, 0.6)}
+def test_verdict_counts_the_seeds_in_which_a_system_is_ahead_and_starts_with_the_best_mean() -> None:
+    found = {"mmoe": measured(0.75, 0.5), "ple": measured(0.75, 0.9), SINGLE: measured(0.72, 0.6)}
     text = verdict([SINGLE, "mmoe", "ple"], found, [1, 2], KEY)
-    assert "mmoe (the best mean) is above single_task in 1 of 2 seeds" in text
-    assert "seed 1: ple 0.7500, single_task 0.7200." in text
+    assert "seeds of 2 in which a system is above single_task, the best mean first: ple 2, mmoe 1." in text
+    assert "seed 2: ple 0.9000, single_task 0.6000." in text
 
 
 def test_every_system_has_the_truth_of_all_rows_among_its_columns() -> None:
