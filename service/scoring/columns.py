@@ -49,7 +49,13 @@ class Columns:
         self.features: dict[str, Feature] = {f.name: f for f in manifest.features if f.side == side}
         self._elsewhere = frozenset(f.name for f in manifest.features if f.side != side)
         self._readers: dict[str, Reader] = {
-            name: reader(dtypes[name], settings.max_string_bytes, (words or {}).get(name)) for name in self.features
+            name: reader(
+                dtypes[name],
+                settings.max_string_bytes,
+                (words or {}).get(name),
+                tells_missing=isinstance(feature, Sequence) or feature.missing == "refuse",
+            )
+            for name, feature in self.features.items()
         }
         self._max_cells = settings.max_cells
         sequences = [feature for feature in self.features.values() if isinstance(feature, Sequence)]

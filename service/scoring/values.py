@@ -51,11 +51,16 @@ class Reader:
         return array
 
 
-def reader(dtype: str, max_string_bytes: int, words: Words | None = None) -> Reader:
-    """The reader of "string", "int64" or "float32" values; with `words`, of strings as the rows of a table."""
+def reader(dtype: str, max_string_bytes: int, words: Words | None = None, *, tells_missing: bool = True) -> Reader:
+    """The reader of "string", "int64" or "float32" values; with `words`, of strings as the rows of a table.
+
+    A missing word may have the row of another: only a reader that `tells_missing` keeps them apart until `feed`.
+    """
     if words is not None:
-        read = partial(read_words, find=finder(words), unknown=words.unknown, max_bytes=max_string_bytes)
-        return Reader(np.int64, NO_WORD, read, lambda a: a == NO_WORD, words.missing)
+        missing = NO_WORD if tells_missing else words.missing
+        rows: dict[Any, int] = {**words.rows, STRING_MISSING: missing, None: missing}
+        read = partial(read_words, find=rows.get, unknown=words.unknown, max_bytes=max_string_bytes)
+        return Reader(np.int64, missing, read, lambda a: a == missing, words.missing if tells_missing else None)
     if dtype == "string":
         return Reader(
             object, STRING_MISSING, partial(read_strings, max_bytes=max_string_bytes), lambda a: a == STRING_MISSING
@@ -81,14 +86,8 @@ def read_strings(values: Any, max_bytes: int) -> Array:
     return np.array(values, dtype=object)
 
 
-def finder(words: Words) -> Callable[[Any], int | None]:
-    """Word -> row, NO_WORD for a missing one, None for anything that is not among the words."""
-    rows: dict[Any, int] = {**words.rows, STRING_MISSING: NO_WORD, None: NO_WORD}
-    return rows.get
-
-
 def read_words(values: Any, find: Callable[[Any], int | None], unknown: int, max_bytes: int) -> Array:
-    """Strings as the rows of a table; NO_WORD for None and "". Raises: BadValue.
+    """Strings as the rows that `find` knows, or `unknown`. Raises: BadValue.
 
     What is among the words is a string and well-formed; only the others are looked at.
     """
