@@ -31,6 +31,7 @@ Table = Mapping[str, Any]
 Array = NDArray[Any]
 Place = Callable[..., str]
 SIDES: dict[Side, str] = {"user": "users", "item": "candidates"}
+COLUMN = (list, tuple, np.ndarray)
 MAX_ERRORS = 20
 
 
@@ -59,7 +60,9 @@ class Columns:
         }
         self._max_cells = settings.max_cells
         sequences = [feature for feature in self.features.values() if isinstance(feature, Sequence)]
-        self._groups = {f.name: [f.name, *(g.name for g in sequences if g.along == f.name)] for f in sequences}
+        along = {f.name: [f.name, *(g.name for g in sequences if g.along == f.name)] for f in sequences}
+        self._groups = [(f, along[f.name]) for f in sequences if f.along is None]
+        self._singles = [(f.name, f.missing == "refuse") for f in self.features.values() if not isinstance(f, Sequence)]
 
     def unknown(self, names: Iterable[str]) -> list[RequestInvalid]:
         """An UnknownFeature for each name that is no feature of this side (the first 20)."""
@@ -74,38 +77,38 @@ class Columns:
         """
         place = self._place(rows)
         found: dict[str, Array] = {}
-        for name, feature in self.features.items():
+        for name, refuse in self._singles:
             try:
-                if not isinstance(feature, Sequence):
-                    found[name] = self._single(feature, table.get(name), rows, place)
-                elif feature.along is None:
-                    found.update(self._group(feature, table, rows, place))
+                found[name] = self._single(name, refuse, table.get(name), rows, place)
+            except RequestInvalid as fault:
+                faults.append(fault)
+        for main, names in self._groups:
+            try:
+                found.update(self._group(main, names, table, rows, place))
             except RequestInvalid as fault:
                 faults.append(fault)
         return found
 
-    def _single(self, feature: Feature, column: Any, rows: int, place: Place) -> Array:
-        reads = self._readers[feature.name]
-        refuse = not isinstance(feature, Sequence) and feature.missing == "refuse"
+    def _single(self, name: str, refuse: bool, column: Any, rows: int, place: Place) -> Array:
+        reads = self._readers[name]
         if column is None:
             if refuse and rows:
-                raise FeatureMissing("must be given", place=place(feature.name), remedy="send a value for each row")
+                raise FeatureMissing("must be given", place=place(name), remedy="send a value for each row")
             return reads.feed(np.full(rows, reads.missing, dtype=reads.dtype))
         try:
             array = reads.read(column)
         except BadValue as bad:
-            raise ValueInvalid(bad.fact, place=place(feature.name, bad.index)) from None
+            raise ValueInvalid(bad.fact, place=place(name, bad.index)) from None
         if refuse and (absent := reads.is_missing(array)).any():
             raise FeatureMissing(
                 "the value is missing, and the model was trained without missing values here",
-                place=place(feature.name, int(absent.argmax())),
+                place=place(name, int(absent.argmax())),
                 remedy="send a value",
             )
         return reads.feed(array)
 
-    def _group(self, main: Sequence, table: Table, rows: int, place: Place) -> dict[str, Array]:
+    def _group(self, main: Sequence, names: list[str], table: Table, rows: int, place: Place) -> dict[str, Array]:
         """A sequence and those that run along it: the same steps of each are dropped, kept and padded."""
-        names = self._groups[main.name]
         steps = {name: _steps(table.get(name), rows, name, place) for name in names}
         lengths = list(map(len, steps[main.name]))
         for name in names[1:]:
@@ -161,7 +164,7 @@ def count_rows(table: Table, side: Side, rows: int | None = None) -> int | None:
     Raises: ValueInvalid, LengthMismatch.
     """
     for name, column in table.items():
-        if not isinstance(column, list | tuple | np.ndarray):
+        if not isinstance(column, COLUMN):
             raise ValueInvalid("must be a list with one value per row", place=f"{SIDES[side]}.{shown(name)}")
         if rows is None:
             rows = len(column)
@@ -194,7 +197,7 @@ def _steps(column: Any, rows: int, name: str, place: Place) -> list[Any]:
     if kinds <= {list}:
         return list(column)
     for index, value in enumerate(column):
-        if value is not None and not isinstance(value, list | tuple | np.ndarray):
+        if value is not None and not isinstance(value, COLUMN):
             raise ValueInvalid("must be a list", place=place(name, index))
     return [() if value is None else value for value in column]
 
