@@ -54,7 +54,7 @@ def make_plan(raw: Scorer, made: list[Request], wire: Wire, path: str, graph: Gr
 def _body(raw: Scorer, request: Request, wire: Wire, graph: GraphKind) -> bytes:
     if wire == "fullfunnel":
         return orjson.dumps({"user": request.user, "candidates": request.candidates})
-    feeds = raw.read({name: [value] for name, value in request.user.items()}, request.candidates)
+    feeds = dict(raw.read({name: [value] for name, value in request.user.items()}, request.candidates))
     count = len(feeds.pop(raw.manifest.row_user))
     users = [entry.name for entry in raw.manifest.inputs if entry.side == "user"]
     if graph == "shared":

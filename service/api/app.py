@@ -33,7 +33,7 @@ def create_app(settings: Settings, lifecycle: Lifecycle) -> FastAPI:
         loading = asyncio.create_task(lifecycle.start())
         yield
         await loading
-        lifecycle.threads.shutdown()
+        lifecycle.close()
 
     app = FastAPI(title="Fullfunnel", lifespan=lifespan, redirect_slashes=False, redoc_url=None)
     predictions = Predictions(settings, lifecycle)

@@ -11,7 +11,9 @@ from contextlib import contextmanager
 
 from contract.errors import NotReady, Overloaded
 from service.api.settings import Settings
+from service.scoring.batching import Batcher
 from service.scoring.scorer import Scorer
+from service.scoring.session import GPU
 
 log = logging.getLogger("fullfunnel")
 
@@ -23,7 +25,9 @@ class Lifecycle:
         self.draining = False
         self.failure: Exception | None = None
         self.threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="scoring")
-        self._limits = settings.limits
+        self.waiting = ThreadPoolExecutor(settings.limits.max_concurrency, thread_name_prefix="waiting")
+        self._settings, self._limits = settings, settings.limits
+        self.batcher: Batcher | None = None
         self._load = load
         self._scorer: Scorer | None = None
         self._predictions = 0
@@ -36,11 +40,19 @@ class Lifecycle:
         except Exception as error:
             self.failure = error
             return
+        self.batcher = _batcher(scorer, self._settings)
         self._scorer = scorer
         manifest = scorer.manifest
         log.info(
             "ready: %s %s, digest %s, on %s", manifest.name, manifest.version, scorer.digest, scorer.session.provider
         )
+
+    def close(self) -> None:
+        """End the threads, when nothing is under way any more."""
+        if self.batcher is not None:
+            self.batcher.close()
+        self.waiting.shutdown()
+        self.threads.shutdown()
 
     @property
     def scorer(self) -> Scorer:
@@ -80,3 +92,12 @@ class Lifecycle:
     def release(self, size: int) -> None:
         """The bytes are gone again."""
         self._buffered_bytes -= size
+
+
+def _batcher(scorer: Scorer, settings: Settings) -> Batcher | None:
+    wait_ms = settings.batch_wait_ms
+    if wait_ms is None:
+        wait_ms = 1.0 if scorer.session.provider == GPU else 0.0
+    if not wait_ms:
+        return None
+    return Batcher(scorer, max_rows=settings.batch_rows, max_wait_ms=wait_ms, max_queue_ms=settings.queue_ms)

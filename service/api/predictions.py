@@ -5,15 +5,18 @@ answer: it is given functions that do.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from concurrent.futures import Future
+from typing import Any, Protocol, TypeVar
 
 from fastapi import Request, Response
+from starlette.requests import ClientDisconnect
 
 from service.api.lifecycle import Lifecycle
 from service.api.receiving import JSON, body_of, check_media_type
 from service.api.settings import Limits, Settings
-from service.scoring.scorer import Scorer
+from service.scoring.batching import Batcher
+from service.scoring.scorer import Feeds, Scorer, Scores
 
 # of larger bodies also the reading takes long, however few candidates there are
 INLINE_BYTES = 256 * 1024
@@ -37,7 +40,10 @@ def json_response(content: bytes) -> Response:
 
 
 class Predictions:
-    """Receives a body, reads it, scores it, answers: short ones on the event loop, long ones in a thread."""
+    """Receives a body, reads it, scores it, answers: short ones on the event loop, long ones in a thread.
+
+    Where runs are shared, each waits for its run in a thread of its own.
+    """
 
     def __init__(self, settings: Settings, lifecycle: Lifecycle) -> None:
         self._settings, self._lifecycle = settings, lifecycle
@@ -57,7 +63,8 @@ class Predictions:
         self._lifecycle.scorer  # noqa: B018  without one there is no need to receive anything
         check_media_type(request, media_types)
         async with body_of(request, self._settings.limits, self._lifecycle) as body:
-            return response(await self.make(read, answer, body))
+            making = self.make(read, answer, body)
+            return response(await (_unless_gone(request, making) if self._lifecycle.batcher else making))
 
     async def make(
         self, read: Callable[[Scorer, Limits, bytes], Asked], answer: Callable[[Scorer, Asked], Answer], body: bytes
@@ -69,6 +76,8 @@ class Predictions:
         scorer = self._lifecycle.scorer
         with self._lifecycle.prediction():
             asked = read(scorer, self._settings.limits, body)
+            if self._lifecycle.batcher is not None:
+                return await self._together(self._lifecycle.batcher, scorer, answer, asked)
             if len(body) <= INLINE_BYTES and self._is_short(scorer, asked):
                 return answer(scorer, asked)
             loop = asyncio.get_running_loop()
@@ -77,16 +86,49 @@ class Predictions:
     def at_once(
         self, read: Callable[[Scorer, Limits, bytes], Asked], answer: Callable[[Scorer, Asked], Answer], body: bytes
     ) -> Answer | None:
-        """The same, now; None where that would take long.
+        """The same, now; None where that would take long, or others are to be waited for.
 
         Raises: RequestInvalid, NotReady, Overloaded, ScoreInvalid.
         """
         scorer = self._lifecycle.scorer
+        if self._lifecycle.batcher is not None:
+            return None
         with self._lifecycle.prediction():
             asked = read(scorer, self._settings.limits, body)
             return answer(scorer, asked) if self._is_short(scorer, asked) else None
+
+    async def _together(
+        self, batcher: Batcher, scorer: Scorer, answer: Callable[[Scorer, Asked], Answer], asked: Asked
+    ) -> Answer:
+        """The answer, from a run that other requests share; cancelled before that, it costs no run."""
+        jobs: list[Future[Scores]] = []
+
+        def run(feeds: Feeds) -> Scores:
+            jobs.append(batcher.put(feeds))
+            return jobs[-1].result()
+
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._lifecycle.waiting, answer, scorer.through(run), asked)
+        except asyncio.CancelledError:
+            for job in jobs:
+                job.cancel()
+            raise
 
     def _is_short(self, scorer: Scorer, asked: Counted | Sequence[Counted]) -> bool:
         """Whether the run is expected to be over before anyone could mind."""
         requests = asked if isinstance(asked, Sequence) else [asked]
         return sum(request.count for request in requests) * scorer.row_ms <= self._settings.inline_ms
+
+
+async def _unless_gone(request: Request, making: Coroutine[Any, Any, Answer]) -> Answer:
+    """What is being made, or ClientDisconnect as soon as nobody waits for it any more."""
+    work, gone = asyncio.ensure_future(making), asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            raise ClientDisconnect
+        return work.result()
+    finally:
+        work.cancel()
+        gone.cancel()

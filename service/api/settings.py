@@ -56,6 +56,11 @@ class Settings(BaseSettings):
     max_words: int = Field(
         default=200_000, ge=0, description="words of a vocabulary looked up outside onnxruntime; 0: none"
     )
+    batch_wait_ms: float | None = Field(
+        default=None, ge=0, description="ms to wait for others to run with; 0: each alone; None: 1 on a GPU, else 0"
+    )
+    batch_rows: int = Field(default=8192, ge=1, description="candidates from which a batch waits no more")
+    queue_ms: float = Field(default=1000, gt=0, description="ms a request may wait for its batch; then 503")
     threads: int = Field(default=1, ge=1, le=256, description="threads for large predictions")
     inline_ms: float = Field(default=5, ge=0, description="expected ms up to which a run stays on the event loop")
     limits: Limits = Field(default_factory=Limits)

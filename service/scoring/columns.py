@@ -89,6 +89,11 @@ class Columns:
                 faults.append(fault)
         return found
 
+    def padding(self, name: str) -> Any:
+        """What the graph takes for a value that is missing."""
+        reads = self._readers[name]
+        return reads.missing if reads.fed is None else reads.fed
+
     def _single(self, name: str, refuse: bool, column: Any, rows: int, place: Place) -> Array:
         reads = self._readers[name]
         if column is None:

@@ -3,8 +3,9 @@
 Knows bundles, columns and the session. Does not know HTTP, JSON, or where columns come from.
 """
 
+import copy
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +17,9 @@ from contract.errors import BundleCorrupt, GoldenMismatch, LengthMismatch, Reque
 from service.scoring.columns import Columns, Table, count_rows, raise_all
 from service.scoring.session import Session
 from service.scoring.settings import ScoringSettings
+
+Feeds = Mapping[str, NDArray[Any]]  # an array for each input of the graph, and the user of each candidate
+Scores = dict[str, NDArray[np.float32]]
 
 REMEDY = "export the bundle again with `fullfunnel train`"
 
@@ -29,6 +33,7 @@ class Scorer:
         self.golden: Golden = bundle.golden
         self.row_ms = 0.0  # what a candidate takes, measured by `load`
         self.session = Session(bundle.files[MODEL], settings)
+        self._through: Callable[[Feeds], Scores] = self.run
         self._outputs = [output.name for output in self.manifest.outputs]
         self._takes_row_user = self.manifest.row_user in self.session.inputs
         self._check_ports()
@@ -46,9 +51,7 @@ class Scorer:
         scorer.row_ms = min(map(scorer._time_golden, range(3)))
         return scorer
 
-    def score(
-        self, users: Table, candidates: Table, row_user: NDArray[np.int64] | None = None
-    ) -> dict[str, NDArray[np.float32]]:
+    def score(self, users: Table, candidates: Table, row_user: NDArray[np.int64] | None = None) -> Scores:
         """Probabilities [N] by output name, in the order of the manifest.
 
         users: feature name -> one value for each of U users. candidates: feature name -> one value for each of N
@@ -56,18 +59,31 @@ class Scorer:
         `service.scoring.columns` for what a column may be. N is 1 where there is neither a column nor row_user.
         Raises: RequestInvalid, ScoreInvalid.
         """
-        feeds = self.read(users, candidates, row_user)
+        return self._through(self.read(users, candidates, row_user))
+
+    def run(self, feeds: Feeds) -> Scores:
+        """The scores for what `read` made. Raises: ScoreInvalid."""
         rows = len(feeds[self.manifest.row_user])
         if rows == 0:
             return {name: np.empty(0, dtype=np.float32) for name in self._outputs}
         if not self._takes_row_user:
-            del feeds[self.manifest.row_user]
+            feeds = {name: array for name, array in feeds.items() if name != self.manifest.row_user}
         scores = self.session.run(self._outputs, feeds)
         if any(values.shape != (rows,) for values in scores) or not _are_probabilities(scores):
             raise ScoreInvalid("the model answered something that is not a probability")
         return dict(zip(self._outputs, scores, strict=True))
 
-    def read(self, users: Table, candidates: Table, row_user: NDArray[np.int64] | None = None) -> dict[str, Any]:
+    def through(self, run: Callable[[Feeds], Scores]) -> Self:
+        """This scorer, with another way from what `read` made to the scores."""
+        other = copy.copy(self)
+        other._through = run
+        return other
+
+    def padding(self, name: str) -> Any:
+        """What the graph takes for a step that is not there, in a sequence of this name."""
+        return (self.users if name in self.users.features else self.candidates).padding(name)
+
+    def read(self, users: Table, candidates: Table, row_user: NDArray[np.int64] | None = None) -> Feeds:
         """What `score` gives the graph: an array for each of its inputs, and `row_user`.
 
         Raises: RequestInvalid.
