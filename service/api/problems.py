@@ -54,7 +54,7 @@ KINDS = (
     Kind(404, "not-found", "There is nothing here"),
     Kind(405, "method-not-allowed", "This path does not take this method"),
     Kind(408, "request-timeout", "The request did not arrive in time"),
-    Kind(415, "unsupported-media-type", "The body must be application/json, not compressed"),
+    Kind(415, "unsupported-media-type", "The body is of no accepted type, or compressed"),
     Kind(431, "headers-too-large", "The headers are too large or too many"),
     Kind(500, "internal", "The service failed", says_what=False),
 )

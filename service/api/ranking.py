@@ -41,9 +41,16 @@ def answer(scorer: Scorer, request: RankingRequest) -> bytes:
 
     Raises: RequestInvalid, ScoreInvalid.
     """
+    return _json({"model": name_of(scorer), **ranked(scorer, request)})
+
+
+def ranked(scorer: Scorer, request: RankingRequest) -> dict[str, NDArray[Any]]:
+    """The scores in the order asked for.
+
+    Raises: RequestInvalid, ScoreInvalid.
+    """
     users = {name: [value] for name, value in request.user.items()}
-    scores = scorer.score(users, request.candidates, np.zeros(request.count, dtype=np.int64))
-    return _json({"model": name_of(scorer), **_ranked(request, scores)})
+    return _ranked(request, scorer.score(users, request.candidates, np.zeros(request.count, dtype=np.int64)))
 
 
 def answer_batch(scorer: Scorer, requests: Sequence[RankingRequest]) -> bytes:
@@ -106,10 +113,10 @@ def _name_the_request(scorer: Scorer, requests: Sequence[RankingRequest]) -> Non
     raise_all(faults)
 
 
-def _ranked(request: RankingRequest, scores: Scores) -> dict[str, Any]:
+def _ranked(request: RankingRequest, scores: Scores) -> dict[str, NDArray[Any]]:
     """Scores in the order asked for, with the candidates' positions in the request as `index`."""
     if request.order_by is None:
-        return dict(scores)
+        return {**scores}
     index = np.argsort(-scores[request.order_by], kind="stable")[: request.top_k]
     return {**{name: values[index] for name, values in scores.items()}, "index": index}
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from service.api.codecs import MEDIA_TYPES, codec_of
 from service.api.describe import (
     PROBLEM,
     BatchAnswer,
@@ -53,7 +54,8 @@ def router(settings: Settings, lifecycle: Lifecycle, predictions: Predictions) -
         openapi_extra=body_of(PredictRequest),
     )
     async def predict(request: Request) -> Response:
-        return await predictions.respond(request, *PREDICTIONS[PREDICT], json_response)
+        codec = codec_of(request.headers.get("content-type", ""), request.headers.get("accept", ""))
+        return await predictions.respond(request, *codec, MEDIA_TYPES)
 
     @routes.post(
         BATCH,

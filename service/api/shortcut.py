@@ -97,6 +97,9 @@ class ShortcutProtocol(GuardedProtocol):
         headers = dict(self.headers)
         if not UNUSUAL.isdisjoint(headers) or not is_accepted(headers.get(b"content-type", b"").decode("latin-1")):
             return 0
+        accept = headers.get(b"accept", b"*/*")
+        if b"*/*" not in accept and b"application/json" not in accept:
+            return 0
         size = headers.get(b"content-length", b"")
         return int(size) if len(size) < 8 and size.isdigit() and int(size) <= MAX_BYTES else 0
 

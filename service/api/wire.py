@@ -57,7 +57,7 @@ class Wire:
 
         Raises: RequestInvalid.
         """
-        return self._request(read_json(body, self.limits))
+        return self.request(read_json(body, self.limits))
 
     def read_batch(self, body: bytes) -> list[RankingRequest]:
         """The body of /v1/predict:batch.
@@ -76,7 +76,7 @@ class Wire:
         read, rows = [], 0
         for index, request in enumerate(requests):
             try:
-                read.append(self._request(request))
+                read.append(self.request(request))
             except RequestInvalid as error:
                 raise within(error, f"requests[{index}]") from None
             rows += read[-1].count
@@ -94,7 +94,11 @@ class Wire:
         joint = [output.name for output in self.outputs if output.kind == "joint"]
         return joint[-1] if joint else self.outputs[-1].name
 
-    def _request(self, value: Any) -> RankingRequest:
+    def request(self, value: Any) -> RankingRequest:
+        """A request whose columns have been read already, from JSON or otherwise.
+
+        Raises: RequestInvalid.
+        """
         request = _object(value, "")
         _check_fields(request, FIELDS)
         given = request.get("user")

@@ -133,6 +133,7 @@ def test_a_body_may_come_in_pieces(connect: Connect) -> None:
         request(b"POST /short HTTP/1.0"),
         request(headers=JSON + LENGTH + b"connection: close\r\n"),
         request(headers=JSON + LENGTH + b"content-encoding: gzip\r\n"),
+        request(headers=JSON + LENGTH + b"accept: application/vnd.apache.arrow.stream\r\n"),
         request(headers=JSON + LENGTH + b"expect: 100-continue\r\n"),
         request(headers=JSON + b"transfer-encoding: chunked\r\n", body=b"8\r\n" + BODY + b"\r\n0\r\n\r\n"),
         request(headers=b"content-type: text/plain\r\n" + LENGTH),
