@@ -28,8 +28,8 @@ def test_a_line_for_each_number_of_workers_with_medians(tmp_path: Path) -> None:
 
 def test_memory_of_this_process_is_counted() -> None:
     before = proportional_set(os.getpid())
-    ballast = np.ones(2**25, np.uint8)
-    assert 30 < proportional_set(os.getpid()) - before < 40
+    ballast = np.ones(2**28, np.uint8)
+    assert 200 < proportional_set(os.getpid()) - before < 300
     del ballast
 
 
