@@ -63,7 +63,7 @@ def codes_of(column: pa.Array, dtype: Dtype | None, place: str) -> Coded:
             if pa.types.is_floating(dictionary.type):
                 dictionary = dictionary.cast(pa.int64())
             dictionary = dictionary.cast(pa.string() if dtype == "string" else pa.int64())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # what pyarrow raises where a type has no such cast
         raise ColumnTypeInvalid(
             f"holds values that are not {words} (their type is {column.type})",
             place=place,
@@ -205,7 +205,7 @@ def _label(column: pa.Array, task: Task, place: str, first_row: int) -> NDArray[
 def _positives(column: pa.Array, positive: Sequence[int | str], place: str) -> NDArray[np.uint8]:
     try:
         found = pc.is_in(column, value_set=pa.array(list(positive)).cast(column.type))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):  # where a type has no such cast
         raise LabelInvalid(
             f"holds {column.type}, which `positive` values cannot be compared with",
             place=place,

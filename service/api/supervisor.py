@@ -101,20 +101,24 @@ class Supervisor:
         self._kill_at = min(self._kill_at, time.monotonic() + self._patience_s)
         self._due.clear()
         for pid in self._workers:
-            os.kill(pid, sig)
+            with suppress(ProcessLookupError):  # it has just been waited for
+                os.kill(pid, sig)
         for listener in self._listeners:  # each worker has its own copy
             listener.close()
 
     def _start_due(self) -> None:
         for number in [number for number, due in self._due.items() if due <= time.monotonic()]:
-            del self._due[number]
+            self._due.pop(number, None)
             self._start(number)
 
     def _start(self, number: int) -> None:
-        reading, writing = os.pipe()
         # a signal must not find the new process with the supervisor's handlers, or the supervisor not knowing of it
         signals = (signal.SIGTERM, signal.SIGINT)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        if self._kill_at < float("inf"):  # one has come since this was due
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            return
+        reading, writing = os.pipe()
         pid = os.fork()
         if pid == 0:
             status = CRASHED

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from service.api.supervisor import Pulse
+from service.api.supervisor import Pulse, Supervisor
 from tests.service.process import PATIENCE_S, ServiceProcess, children, until
 
 ONE = {"candidates": {"item_id": ["i1"]}}
@@ -94,3 +94,14 @@ def test_a_pulse_beats_once_a_second_and_says_whether_it_is_ready() -> None:
     assert os.read(reading, 10) == b".r"
     os.close(reading)
     os.close(writing)
+
+
+def test_no_worker_is_started_after_a_signal_even_if_one_was_due() -> None:
+    def work(*_: object) -> int:
+        raise AssertionError
+
+    supervisor = Supervisor([], work, lambda _: None, silence_s=1, patience_s=1)
+    supervisor._stop(signal.SIGTERM)
+    supervisor._due[0] = 0.0  # as when the signal comes while a worker that has gone is seen to
+    supervisor._start_due()
+    assert not supervisor._workers and not supervisor._due

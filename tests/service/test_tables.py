@@ -1,6 +1,5 @@
 """Large tables given to each run: the same scores, and one copy in memory."""
 
-import random
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from service.scoring.scorer import Scorer
 from service.scoring.session import MIN_TABLE_BYTES, Session
 from service.scoring.settings import ScoringSettings
 from service.scoring.tables import without_tables
-from tests.service.toy_bundle import WEIGHTS, publish_toy, toy_golden, toy_model
+from tests.service.toy_bundle import WEIGHTS, damaged, publish_toy, toy_golden, toy_model
 
 TABLES = {"t_user", "t_city", "t_item", "t_action", "t_category"}
 
@@ -74,12 +73,8 @@ def test_what_is_more_or_other_than_a_table_stays(change: Any) -> None:
 
 
 def test_no_damaged_model_breaks_the_reader() -> None:
-    content, rng = toy_model().SerializeToString(), random.Random(4)
-    for _ in range(1000):
-        damaged = bytearray(content)
-        for _ in range(rng.randrange(1, 4)):
-            damaged[rng.randrange(len(damaged))] = rng.randrange(256)
-        found, tables = without_tables(bytes(damaged[: rng.randrange(1, len(damaged) + 1)]), 1)
+    for content in damaged(toy_model().SerializeToString(), 1000):
+        found, tables = without_tables(content, 1)
         assert isinstance(found, bytes) and isinstance(tables, dict)
 
 

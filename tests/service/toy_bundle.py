@@ -3,7 +3,8 @@
 `reference` computes the same scores row by row in numpy, so that golden rows and tests do not rest on the scorer.
 """
 
-from collections.abc import Mapping
+import random
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -333,3 +334,13 @@ def publish_toy(
         CARD: b"<!doctype html><title>toy</title>",
     }
     return publish_bundle(directory, manifest or toy_manifest(), files)
+
+
+def damaged(content: bytes, count: int) -> Iterator[bytes]:
+    """Copies with up to three bytes changed, cut off anywhere."""
+    rng = random.Random(3)
+    for _ in range(count):
+        copy = bytearray(content)
+        for _ in range(rng.randrange(1, 4)):
+            copy[rng.randrange(len(copy))] = rng.randrange(256)
+        yield bytes(copy[: rng.randrange(1, len(copy) + 1)])
