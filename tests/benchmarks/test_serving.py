@@ -97,12 +97,15 @@ def test_one_wrong_answer_among_many_is_noticed() -> None:
     def once_wrong(call: int, request: int) -> tuple[int, Any]:
         return (200, {"a": [request / 4 + 1e-5], "b": [0.5]}) if call == 7 else right(call, request)
 
-    with tiny_server(once_wrong) as (port, asked):
-        outcome = drive(port)
-        with pytest.raises(ServerFailed, match=r"scores differ by 1\.0e-05, more than 1e-06"):
-            asked[:] = [0] * 5
-            check(port, PLAN)
-    assert outcome.wrong(PLAN) == 1
+    with tiny_server(once_wrong) as (port, _):
+        assert drive(port).wrong(PLAN) == 1
+    # a server of its own: requests that the load generator hung up on may still be counted by the other
+    wrong = lambda call, request: once_wrong(7, request)  # noqa: E731
+    with (
+        tiny_server(wrong) as (port, _),
+        pytest.raises(ServerFailed, match=r"scores differ by 1\.0e-05, more than 1e-06"),
+    ):
+        check(port, PLAN)
 
 
 def test_an_open_loop_sends_at_its_rate_whatever_the_answers() -> None:
