@@ -148,6 +148,6 @@ def pool(rows: Tensor, ids: Tensor, lookup: Lookup) -> Tensor:
 
     A masked mean, not `nn.EmbeddingBag`: that one exports as a loop over the bags.
     """
-    present = (ids != lookup.offset + MISSING_ROW).to(rows.dtype)
+    present = (ids > lookup.offset + MISSING_ROW).to(rows.dtype)
     total = (rows * present.unsqueeze(2)).sum(dim=1)  # several times faster than the same as a batched product
     return total / present.sum(dim=1, keepdim=True).clamp(min=1.0)

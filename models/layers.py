@@ -78,12 +78,13 @@ class PairLinear(nn.Module):
         self.item = nn.Parameter(torch.empty(sum(widths_out), widths.item).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(sum(widths_out)).uniform_(-bound, bound))
 
-    def forward(self, x: Pair) -> tuple[Tensor, ...]:
-        """Pair -> [N, H] for each H."""
+    def forward(self, x: Pair, offset: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Pair -> [N, H] for each H. `offset`, of the length of all H together, is added to the bias."""
+        bias = self.bias if offset is None else self.bias + offset
         if not torch.compiler.is_exporting():
-            return torch.split(pair_product(x, self.user, self.item, self.bias), self.widths_out, dim=1)
+            return torch.split(pair_product(x, self.user, self.item, bias), self.widths_out, dim=1)
         # onnxruntime would copy the parts out of one product; the product of a part takes its ReLU along
-        parts = (torch.split(weight, self.widths_out) for weight in (self.user, self.item, self.bias))
+        parts = (torch.split(weight, self.widths_out) for weight in (self.user, self.item, bias))
         return tuple(pair_product(x, *part) for part in zip(*parts, strict=True))
 
     def members(self, count: int) -> Tensor:
@@ -149,9 +150,12 @@ def products(xs: Sequence[Tensor], weight: Tensor, bias: Tensor) -> list[Tensor]
 def mix(gates: Tensor, experts: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Each group's sum of the experts, weighted by the softmax of its gates.
 
-    [N, G, E] unnormalised, E times [N, H] -> G times [N, H].
+    [N, G, E] unnormalised, E times [N, H] -> G times [N, H]. Beside one another and taken apart by columns: stacked
+    and unbound, onnxruntime would run a node for each part.
     """
-    return torch.bmm(gates.softmax(dim=2), torch.stack(list(experts)).transpose(0, 1)).unbind(dim=1)
+    together = torch.cat(list(experts), dim=1).unflatten(1, (len(experts), -1))  # type: ignore[no-untyped-call]
+    mixed = torch.bmm(gates.softmax(dim=2), together)
+    return torch.split(mixed.flatten(1), mixed.shape[2], dim=1)
 
 
 def _uniform(shape: tuple[int, ...], fan_in: int) -> nn.Parameter:

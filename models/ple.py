@@ -32,7 +32,7 @@ class PLE(Architecture, TaskTowers):
     """
 
     options_type = PLEOptions
-    mask: Tensor
+    offset: Tensor
 
     def __init__(self, options: PLEOptions, widths: Widths, tasks: int) -> None:
         super().__init__(options, widths, tasks)
@@ -40,18 +40,20 @@ class PLE(Architecture, TaskTowers):
         self.owner = [task for task in range(tasks) for _ in range(options.private)] + [shared] * options.shared
         experts, last = len(self.owner), options.expert[-1]
         groups = [tasks + 1] * (options.levels - 1) + [tasks]
+        foreign = [
+            [group != shared and owner not in (group, shared) for owner in self.owner] for group in range(tasks + 1)
+        ]
+        mask = torch.zeros(tasks + 1, experts).masked_fill(torch.tensor(foreign), -torch.inf)
         self.first = PairLinear(widths, groups[0] * experts, *[options.expert[0]] * experts)
         self.experts = nn.ModuleList(
             Bank(experts, options.expert if level == 0 else (last, *options.expert), options.dropout)
             for level in range(options.levels)
         )
-        self.gates = nn.ModuleList(Gates(count, last, experts) for count in groups[1:])
+        self.gates = nn.ModuleList(Gates(last, mask[:count]) for count in groups[1:])
         self.towers = Towers(tasks, (last, *options.tower), options.dropout)
-        foreign = [
-            [group != shared and owner not in (group, shared) for owner in self.owner] for group in range(tasks + 1)
-        ]
-        mask = torch.zeros(tasks + 1, experts).masked_fill(torch.tensor(foreign), -torch.inf)
-        self.register_buffer("mask", mask, persistent=False)
+        # in the bias, so that a run of the exported graph needs no addition of its own for each gate
+        nothing = torch.zeros(experts * options.expert[0])
+        self.register_buffer("offset", torch.cat([mask[: groups[0]].flatten(), nothing]), persistent=False)
 
     def forward(self, x: Pair) -> Tensor:
         """Pair -> logits [N, T]."""
@@ -61,10 +63,9 @@ class PLE(Architecture, TaskTowers):
 
     def levels(self, x: Pair) -> Iterator[tuple[Tensor, tuple[Tensor, ...]]]:
         """Level by level: gates [N, G, E] before the softmax, -inf where foreign, and G outputs [N, H]."""
-        first, *hidden = self.first(x)
+        first, *hidden = self.first(x, self.offset)
         gates, xs = first.unflatten(1, (-1, len(self.owner))), [h.relu() for h in hidden]
         for level, experts in enumerate(self.experts):
-            gates = gates + self.mask[: gates.shape[1]]
             groups = mix(gates, experts(xs))
             yield gates, groups
             if level < len(self.gates):
@@ -85,15 +86,20 @@ class PLE(Architecture, TaskTowers):
 
 
 class Gates(nn.Module):
-    """A linear gate for each of the first G groups: [N, H] each -> unnormalised weights [N, G, E]."""
+    """A linear gate for each of the first G groups: [N, H] each -> unnormalised weights [N, G, E].
 
-    def __init__(self, count: int, width: int, experts: int) -> None:
+    `mask` [G, E] is 0, or -inf for an expert that is foreign to the group.
+    """
+
+    mask: Tensor
+
+    def __init__(self, width: int, mask: Tensor) -> None:
         super().__init__()
-        bound = width**-0.5
-        self.count = count
-        self.weight = nn.Parameter(torch.empty(count, width, experts).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.zeros(count, experts))
+        (self.count, experts), bound = mask.shape, width**-0.5
+        self.weight = nn.Parameter(torch.empty(self.count, width, experts).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(self.count, experts))
+        self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, xs: Sequence[Tensor]) -> Tensor:
         """At least G times [N, H] -> [N, G, E]."""
-        return torch.stack(products(xs[: self.count], self.weight, self.bias), dim=1)
+        return torch.stack(products(xs[: self.count], self.weight, self.bias + self.mask), dim=1)

@@ -45,8 +45,10 @@ class Served(nn.Module):
         self.ranker, self.features, self.flat = ranker, tuple(features), flat
         self.outputs, self.ancestry = outputs(tasks), ancestry(tasks)
         self.index = {task.name: k for k, task in enumerate(tasks)}
-        self.register_buffer("slope", torch.tensor([c.slope for c in calibration], dtype=torch.float32))
-        self.register_buffer("intercept", torch.tensor([c.intercept for c in calibration], dtype=torch.float32))
+        self.register_buffer("slope", torch.tensor([c.slope for c in calibration], dtype=torch.float32)[:, None])
+        self.register_buffer(
+            "intercept", torch.tensor([c.intercept for c in calibration], dtype=torch.float32)[:, None]
+        )
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Each feature's tensor in order, then row_user [N] -> each output [N]."""
@@ -57,14 +59,15 @@ class Served(nn.Module):
             columns = [by_name[f.name] for f in self.features if isinstance(f, Numeric) and f.side == side]
             numbers.append(torch.cat(columns).view(len(columns), -1).t() if columns else torch.empty(0, 0))
         logits = self.ranker.rank(by_name, numbers[0], numbers[1], row_user)
-        conditional = torch.sigmoid(logits * self.slope + self.intercept)
+        # task after task in memory: with rows of two or three, onnxruntime's arithmetic would go row by row
+        conditional = torch.sigmoid(logits.t() * self.slope + self.intercept)
         answers = []
         for output in self.outputs:
             chain = self.ancestry[self.index[output.task]]
-            answer = conditional[:, chain[-1]]
+            answer = conditional[chain[-1]]
             if output.kind == "joint":
                 for k in reversed(chain[:-1]):
-                    answer = conditional[:, k] * answer
+                    answer = conditional[k] * answer
             answers.append(answer)
         return tuple(answers)
 

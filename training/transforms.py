@@ -55,24 +55,24 @@ class Transforms:
     def _hash(self, prefix: str, source: str, table: Table, missing: int) -> None:
         """FIRST_ROW + murmur3(value) mod buckets, where there is a value."""
         sentinel = STRING_MISSING if table.dtype == "string" else INT64_MISSING
-        present = f"{prefix}.present"
+        kind = object if table.dtype == "string" else np.int64
         self._node("MurmurHash3", [source], f"{prefix}.hash", domain=ORT_DOMAIN, positive=1, seed=0)
         self._node("Cast", [f"{prefix}.hash"], f"{prefix}.wide", to=TensorProto.INT64)
         buckets = self._constant(f"{prefix}.buckets", table.rows - FIRST_ROW)
         self._node("Mod", [f"{prefix}.wide", buckets], f"{prefix}.bucket")
         first = self._constant(f"{prefix}.first", table.offset + FIRST_ROW)
         self._node("Add", [f"{prefix}.bucket", first], f"{prefix}.row")
-        self._look_up(source, f"{prefix}.is_present", [sentinel], [0], 1)
-        self._node("Cast", [f"{prefix}.is_present"], present, to=TensorProto.BOOL)
-        absent = self._constant(f"{prefix}.absent", missing)
-        self._node("Where", [present, f"{prefix}.row", absent], encoded_name(source))
+        no_value = self._constant(f"{prefix}.no_value", sentinel, kind)
+        self._node("Equal", [source, no_value], f"{prefix}.is_missing")
+        default = self._constant(f"{prefix}.default", missing)
+        self._node("Where", [f"{prefix}.is_missing", default, f"{prefix}.row"], encoded_name(source))
 
     def _node(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> None:
         domain = str(attributes.pop("domain", ""))
         self.nodes.append(helper.make_node(operator, inputs, [output], name=output, domain=domain, **attributes))
 
-    def _constant(self, name: str, value: int) -> str:
-        self.constants.append(numpy_helper.from_array(np.array(value, np.int64), name))
+    def _constant(self, name: str, value: object, kind: type = np.int64) -> str:
+        self.constants.append(numpy_helper.from_array(np.array(value, kind), name))
         return name
 
 

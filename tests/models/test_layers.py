@@ -31,6 +31,12 @@ def test_pair_linear_equals_linear_on_the_concatenation(widths: Widths, users: i
             assert torch.allclose(part, reference, rtol=0, atol=1e-6)
 
 
+def test_an_offset_is_added_to_the_bias_of_a_pair_linear() -> None:
+    layer, x, offset = PairLinear(WIDTHS, 4, 1), shared_pair(3, 7), torch.tensor([1.0, 2.0, 3.0, 4.0, -torch.inf])
+    for part, without, added in zip(layer(x, offset), layer(x), offset.split([4, 1]), strict=True):
+        assert torch.allclose(part, without + added, atol=1e-6)
+
+
 def test_pair_linear_starts_like_linear() -> None:
     layer, bound = PairLinear(Widths(60, 40), 2000), 100**-0.5
     for parameter in layer.parameters():
