@@ -33,7 +33,7 @@ def test_pair_linear_equals_linear_on_the_concatenation(widths: Widths, users: i
 
 def test_an_offset_is_added_to_the_bias_of_a_pair_linear() -> None:
     layer, x, offset = PairLinear(WIDTHS, 4, 1), shared_pair(3, 7), torch.tensor([1.0, 2.0, 3.0, 4.0, -torch.inf])
-    for part, without, added in zip(layer(x, offset), layer(x), offset.split([4, 1]), strict=True):
+    for part, without, added in zip(layer(x, offset), layer(x), torch.split(offset, [4, 1]), strict=True):
         assert torch.allclose(part, without + added, atol=1e-6)
 
 
