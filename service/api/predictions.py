@@ -7,11 +7,14 @@ answer: it is given functions that do.
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
+from itertools import chain
 from typing import Any, Protocol, TypeVar
 
 from fastapi import Request, Response
 from starlette.requests import ClientDisconnect
 
+from contract.errors import RequestInvalid, ScoreInvalid
 from service.api.lifecycle import Lifecycle
 from service.api.receiving import JSON, body_of, check_media_type
 from service.api.settings import Limits, Settings
@@ -84,18 +87,34 @@ class Predictions:
             return await loop.run_in_executor(self._lifecycle.threads, answer, scorer, asked)
 
     def at_once(
-        self, read: Callable[[Scorer, Limits, bytes], Asked], answer: Callable[[Scorer, Asked], Answer], body: bytes
-    ) -> Answer | None:
-        """The same, now; None where that would take long, or others are to be waited for.
+        self,
+        read: Callable[[Scorer, Limits, bytes], Asked],
+        answers: Callable[[Scorer, Sequence[Asked]], list[Answer]],
+        bodies: Sequence[bytes],
+    ) -> list[Answer | None]:
+        """Answers to bodies that came together, made now, several in one run as long as that is short.
 
-        Raises: RequestInvalid, NotReady, Overloaded, ScoreInvalid.
+        None where it would take long, where others are to be waited for, and where there is an error to be told.
+        Raises: NotReady, Overloaded.
         """
         scorer = self._lifecycle.scorer
+        found: list[Answer | None] = [None] * len(bodies)
         if self._lifecycle.batcher is not None:
-            return None
+            return found
+        together: list[tuple[int, Asked]] = []
         with self._lifecycle.prediction():
-            asked = read(scorer, self._settings.limits, body)
-            return answer(scorer, asked) if self._is_short(scorer, asked) else None
+            for index, body in enumerate(bodies):
+                with suppress(RequestInvalid):
+                    asked = read(scorer, self._settings.limits, body)
+                    if not self._is_short(scorer, asked):
+                        continue
+                    if not self._is_short(scorer, *(each for _, each in together), asked):
+                        _answer_together(scorer, answers, together, found)
+                        together = []
+                    together.append((index, asked))
+            if together:
+                _answer_together(scorer, answers, together, found)
+        return found
 
     async def _together(
         self, batcher: Batcher, scorer: Scorer, answer: Callable[[Scorer, Asked], Answer], asked: Asked
@@ -115,10 +134,28 @@ class Predictions:
                 job.cancel()
             raise
 
-    def _is_short(self, scorer: Scorer, asked: Counted | Sequence[Counted]) -> bool:
-        """Whether the run is expected to be over before anyone could mind."""
-        requests = asked if isinstance(asked, Sequence) else [asked]
+    def _is_short(self, scorer: Scorer, *together: Counted | Sequence[Counted]) -> bool:
+        """Whether one run for all of these is expected to be over before anyone could mind."""
+        requests = chain.from_iterable(asked if isinstance(asked, Sequence) else (asked,) for asked in together)
         return sum(request.count for request in requests) * scorer.row_ms <= self._settings.inline_ms
+
+
+def _answer_together(
+    scorer: Scorer,
+    answers: Callable[[Scorer, Sequence[Asked]], list[Answer]],
+    together: Sequence[tuple[int, Asked]],
+    found: list[Answer | None],
+) -> None:
+    """Write answers where they belong; where there is something wrong with one, each is tried alone."""
+    try:
+        made = answers(scorer, [asked for _, asked in together])
+    except (RequestInvalid, ScoreInvalid):
+        if len(together) > 1:
+            for one in together:
+                _answer_together(scorer, answers, [one], found)
+        return
+    for (index, _), answer in zip(together, made, strict=True):
+        found[index] = answer
 
 
 async def _unless_gone(request: Request, making: Coroutine[Any, Any, Answer]) -> Answer:

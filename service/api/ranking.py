@@ -53,6 +53,17 @@ def ranked(scorer: Scorer, request: RankingRequest) -> dict[str, NDArray[Any]]:
     return _ranked(request, scorer.score(users, request.candidates, np.zeros(request.count, dtype=np.int64)))
 
 
+def answer_each(scorer: Scorer, requests: Sequence[RankingRequest]) -> list[bytes]:
+    """The JSON that answers each of several requests, scored in one run.
+
+    Raises: RequestInvalid where one of them is at fault, ScoreInvalid.
+    """
+    if len(requests) == 1:
+        return [answer(scorer, requests[0])]
+    model = name_of(scorer)
+    return [_json({"model": model, **result}) for result in _scored_together(scorer, requests)]
+
+
 def answer_batch(scorer: Scorer, requests: Sequence[RankingRequest]) -> bytes:
     """The JSON that answers several requests, in their order, scored in one run.
 
@@ -65,17 +76,11 @@ def answer_batch(scorer: Scorer, requests: Sequence[RankingRequest]) -> bytes:
             for fault in scorer.unknown(request.user, request.candidates)
         ]
     )
-    counts = [request.count for request in requests]
     try:
-        scores = scorer.score(*_merged(requests), np.repeat(np.arange(len(requests)), counts))
+        results = _scored_together(scorer, requests)
     except RequestInvalid:
         _name_the_request(scorer, requests)
         raise
-    ends = np.cumsum(counts)
-    results = [
-        _ranked(request, {name: values[end - request.count : end] for name, values in scores.items()})
-        for request, end in zip(requests, ends, strict=True)
-    ]
     return _json({"model": name_of(scorer), "results": results})
 
 
@@ -87,6 +92,18 @@ def wire_of(scorer: Scorer, limits: Limits) -> Wire:
 def name_of(scorer: Scorer) -> dict[str, str]:
     """Which model answers."""
     return {"name": scorer.manifest.name, "version": scorer.manifest.version, "digest": scorer.digest}
+
+
+def _scored_together(scorer: Scorer, requests: Sequence[RankingRequest]) -> list[dict[str, NDArray[Any]]]:
+    """Each request's scores in the order it asked for, from one run."""
+    counts = [request.count for request in requests]
+    scores = scorer.score(*_merged(requests), np.repeat(np.arange(len(requests)), counts))
+    results, start = [], 0
+    for request in requests:
+        stop = start + request.count
+        results.append(_ranked(request, {name: values[start:stop] for name, values in scores.items()}))
+        start = stop
+    return results
 
 
 def _merged(requests: Sequence[RankingRequest]) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:

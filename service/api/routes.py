@@ -3,7 +3,7 @@
 Knows which path does what. Predictions go bytes -> columns -> one run -> bytes; FastAPI only routes them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,9 +23,10 @@ from service.api.describe import (
 )
 from service.api.lifecycle import Lifecycle
 from service.api.predictions import Predictions, json_response
-from service.api.ranking import answer, answer_batch, read_batch, read_request
+from service.api.ranking import answer, answer_batch, answer_each, read_batch, read_request
 from service.api.settings import Limits, Settings
 from service.api.shortcut import Shortcuts
+from service.api.wire import RankingRequest
 from service.scoring.scorer import Scorer
 
 Read = Callable[[Scorer, Limits, bytes], Any]
@@ -38,8 +39,15 @@ PREDICTIONS: dict[str, tuple[Read, Answer]] = {
 
 
 def shortcuts(predictions: Predictions) -> Shortcuts:
-    """What answers a whole body at once, if it is short."""
-    return {path.encode(): partial(predictions.at_once, *how) for path, how in PREDICTIONS.items()}
+    """What answers whole bodies at once, if they are short."""
+    return {
+        PREDICT.encode(): partial(predictions.at_once, read_request, answer_each),
+        BATCH.encode(): partial(predictions.at_once, read_batch, _each_batch),
+    }
+
+
+def _each_batch(scorer: Scorer, batches: Sequence[list[RankingRequest]]) -> list[bytes]:
+    return [answer_batch(scorer, batch) for batch in batches]
 
 
 def router(settings: Settings, lifecycle: Lifecycle, predictions: Predictions) -> APIRouter:

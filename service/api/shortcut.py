@@ -1,12 +1,13 @@
-"""Small predictions answered when their last byte arrives, inside the protocol and past the application.
+"""Small predictions answered inside the protocol and past the application, those of one turn of the loop together.
 
 A ranking request takes the model a millisecond; a task, a scope and a stack of middleware for it cost a fifth of that.
+Requests that have arrived when the loop turns share what a run costs whatever its size; none waits for a later one.
 What is out of the ordinary in any way (another path, a header to heed, an error, a large request, a service that
 drains) takes the way through the application, which decides and answers alone. Knows uvicorn's httptools protocol.
 Does not know what a prediction is.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
@@ -18,24 +19,51 @@ from service.api.protocol import GuardedProtocol
 from service.api.receiving import is_accepted
 from service.api.settings import Limits
 
-# path -> the JSON that answers a body of JSON, or None where the application is to do it
-Shortcuts = Mapping[bytes, Callable[[bytes], bytes | None]]
+# path -> the JSON that answers each body of JSON, or None where the application is to do it
+Shortcuts = Mapping[bytes, Callable[[Sequence[bytes]], Sequence[bytes | None]]]
 
 MAX_BYTES = 256 * 1024
 UNUSUAL = frozenset({b"transfer-encoding", b"content-encoding", b"expect"})
 HEAD = b"content-type: application/json\r\n" + REQUEST_ID.encode() + b": %b\r\ncontent-length: %d\r\n\r\n"
 
 
+class Turn:
+    """The complete requests that wait until the loop turns."""
+
+    def __init__(self, shortcuts: Shortcuts) -> None:
+        self.shortcuts = shortcuts
+        self._waiting: list[tuple[bytes, bytes, ShortcutProtocol]] = []
+
+    def add(self, path: bytes, body: bytes, connection: "ShortcutProtocol") -> None:
+        """A request, which is answered through `connection.settle` when everything else that is there has been read."""
+        if not self._waiting:
+            connection.loop.call_soon(self.answer)
+        self._waiting.append((path, body, connection))
+
+    def answer(self) -> None:
+        """Answer all that wait now."""
+        waiting, self._waiting = [one for one in self._waiting if one[2].waits], []
+        for path in dict.fromkeys(path for path, _, _ in waiting):
+            asking = [(body, connection) for other, body, connection in waiting if other == path]
+            try:
+                contents = self.shortcuts[path]([body for body, _ in asking])
+            except Exception:  # the application will meet it again, and say what it is
+                contents = [None] * len(asking)
+            for (_, connection), content in zip(asking, contents, strict=True):
+                connection.settle(content)
+
+
 class ShortcutProtocol(GuardedProtocol):
-    """One connection. `lifecycle` and `shortcuts` are set on a subclass, see `shortened_by`."""
+    """One connection. `lifecycle` and `turn` are set on a subclass, see `shortened_by`."""
 
     lifecycle: Lifecycle
-    shortcuts: Shortcuts
+    turn: Turn
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._body: list[bytes] | None = None  # of a request that may be answered here
         self._held = 0
+        self.waits = False  # for the turn to answer
 
     @property
     def holding(self) -> bool:
@@ -47,9 +75,15 @@ class ShortcutProtocol(GuardedProtocol):
         self._release()
         super().connection_lost(exc)
 
+    def on_message_begin(self) -> None:
+        """The first byte of a request line: the request before it, if there is one, is answered first."""
+        if self.waits:
+            self.turn.answer()
+        super().on_message_begin()
+
     def begin(self) -> None:
         """A head has been accepted: wait for the body, or start the application."""
-        if self.url in self.shortcuts and (size := self._ordinary_size()):
+        if self.url in self.turn.shortcuts and (size := self._ordinary_size()):
             try:
                 self.lifecycle.hold(size)
             except Overloaded:
@@ -67,14 +101,15 @@ class ShortcutProtocol(GuardedProtocol):
             self._body.append(body)
 
     def finish(self) -> None:
-        """The request is complete: answer it, or let the application do it after all."""
+        """The request is complete: it is answered with the others of this turn."""
         if self._body is None:
             super().finish()
-            return
-        try:
-            content = self.shortcuts[self.url](b"".join(self._body))
-        except Exception:
-            content = None  # the application will meet it again, and say what it is
+        else:
+            self.waits = True
+            self.turn.add(self.url, b"".join(self._body), self)
+
+    def settle(self, content: bytes | None) -> None:
+        """Answer the request that waits, or let the application do it after all."""
         if content is None:
             self._hand_over()
             super().finish()
@@ -84,6 +119,8 @@ class ShortcutProtocol(GuardedProtocol):
 
     def shutdown(self) -> None:
         """The server stops: a request that is on its way is still answered."""
+        if self.waits:
+            self.turn.answer()
         if self._body is not None:
             self._hand_over()
         super().shutdown()
@@ -119,10 +156,10 @@ class ShortcutProtocol(GuardedProtocol):
 
     def _release(self) -> None:
         self.lifecycle.release(self._held)
-        self._body, self._held = None, 0
+        self._body, self._held, self.waits = None, 0, False
 
 
 def shortened_by(limits: Limits, lifecycle: Lifecycle, shortcuts: Shortcuts) -> type[ShortcutProtocol]:
     """The protocol with these limits and shortcuts."""
-    given = {"limits": limits, "lifecycle": lifecycle, "shortcuts": shortcuts}
+    given = {"limits": limits, "lifecycle": lifecycle, "turn": Turn(shortcuts)}
     return type("ShortenedBy", (ShortcutProtocol,), given)

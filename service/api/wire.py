@@ -183,7 +183,7 @@ def example_request(golden: Golden, candidates: int = 3) -> dict[str, Any]:
 
 def _is_deeper(body: bytes, levels: int) -> bool:
     """Whether valid JSON is nested deeper than `levels`: with strings cut out, each round takes the innermost away."""
-    if body.count(b"[") + body.count(b"{") <= levels:
+    if not _has_more_openings(body, levels):
         return False
     outside = b"".join(body.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
     brackets = outside.translate(BRACKETS, NOT_BRACKETS)
@@ -192,6 +192,16 @@ def _is_deeper(body: bytes, levels: int) -> bool:
             return False
         brackets = brackets.replace(b"[]", b"")
     return bool(brackets)
+
+
+def _has_more_openings(body: bytes, count: int) -> bool:
+    """Whether there are more than so many brackets that open; `find` is several times faster than `count`."""
+    for bracket in (b"[", b"{"):
+        at = body.find(bracket)
+        while at >= 0 and count >= 0:
+            count -= 1
+            at = body.find(bracket, at + 1)
+    return count < 0
 
 
 def _object(value: Any, place: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Knows Python, JSON and numpy types. Does not know features. The types of a colum
 only a column that holds something wrong is walked value by value, to find it.
 """
 
+from array import array as Floats
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -36,13 +37,17 @@ class BadValue(Exception):
 
 @dataclass(frozen=True)
 class Reader:
-    """How the values of one dtype are read: `read` may raise BadValue. `fed` is what the graph takes for `missing`."""
+    """How the values of one dtype are read: `read` may raise BadValue. `fed` is what the graph takes for `missing`.
+
+    `rows` are there where strings become rows of a table.
+    """
 
     dtype: Any
     missing: Any
     read: Callable[[Any], Array]
     is_missing: Callable[[Array], NDArray[np.bool_]]
     fed: Any = None
+    rows: "Rows | None" = None
 
     def feed(self, array: Array) -> Array:
         """What was read, as the graph takes it."""
@@ -58,9 +63,9 @@ def reader(dtype: str, max_string_bytes: int, words: Words | None = None, *, tel
     """
     if words is not None:
         missing = NO_WORD if tells_missing else words.missing
-        rows: dict[Any, int] = {**words.rows, STRING_MISSING: missing, None: missing}
-        read = partial(read_words, find=rows.get, unknown=words.unknown, max_bytes=max_string_bytes)
-        return Reader(np.int64, missing, read, lambda a: a == missing, words.missing if tells_missing else None)
+        rows = Rows({**words.rows, STRING_MISSING: missing, None: missing}, words.unknown, max_string_bytes)
+        read = partial(read_words, rows=rows)
+        return Reader(np.int64, missing, read, lambda a: a == missing, words.missing if tells_missing else None, rows)
     if dtype == "string":
         return Reader(
             object, STRING_MISSING, partial(read_strings, max_bytes=max_string_bytes), lambda a: a == STRING_MISSING
@@ -86,27 +91,29 @@ def read_strings(values: Any, max_bytes: int) -> Array:
     return np.array(values, dtype=object)
 
 
-def read_words(values: Any, find: Callable[[Any], int | None], unknown: int, max_bytes: int) -> Array:
-    """Strings as the rows that `find` knows, or `unknown`. Raises: BadValue.
+class Rows(dict[Any, int]):
+    """The row of each word, and `unknown` for any other string that is fit to be sent; only those are looked at."""
 
-    What is among the words is a string and well-formed; only the others are looked at.
-    """
+    def __init__(self, rows: dict[Any, int], unknown: int, max_bytes: int) -> None:
+        super().__init__(rows)
+        self.unknown, self.max_bytes = unknown, max_bytes
+
+    def __missing__(self, value: Any) -> int:
+        if type(value) is not str or len(value) > self.max_bytes or not value.isascii():
+            read_strings([value], self.max_bytes)
+        return self.unknown
+
+
+def read_words(values: Any, rows: Rows) -> Array:
+    """Strings as rows. Raises: BadValue."""
     if isinstance(values, np.ndarray):
         values = values.tolist()
     try:
-        rows = list(map(find, values))
-    except TypeError:  # a list or an object, which cannot be looked up
-        _check_types(values, STRINGS, "must be a string")
+        return np.fromiter(map(rows.__getitem__, values), np.int64, len(values))
+    except (BadValue, TypeError):  # a list or an object cannot be looked up
+        strangers = [None if type(value) is str and value in rows else value for value in values]
+        read_strings(strangers, rows.max_bytes)
         raise
-    if None in rows:
-        strangers = [index for index, row in enumerate(rows) if row is None]
-        try:
-            read_strings([values[index] for index in strangers], max_bytes)
-        except BadValue as bad:
-            raise BadValue(strangers[bad.index], bad.fact) from None
-        for index in strangers:
-            rows[index] = unknown
-    return np.array(rows, dtype=np.int64)
 
 
 def read_integers(values: Any) -> Array:
@@ -140,11 +147,11 @@ def read_numbers(values: Any) -> Array:
     types = _check_types(values, NUMBERS, "must be a number")
     try:
         if types <= FINITE:
-            array = np.array(values, dtype=np.float64)
-            if array.min(initial=0) >= -LARGEST and array.max(initial=0) <= LARGEST:  # false where one is NaN
-                return array.astype(np.float32)
-        array = _as_float32(np.array(values, dtype=np.float64))  # None becomes NaN
-        fits = not np.isinf(array).any() and int(np.isnan(array).sum()) == values.count(None)
+            array = np.array(Floats("f", values), dtype=np.float32, copy=False)  # larger ones become infinite
+            fits = bool(np.isfinite(array).all())
+        else:
+            array = _as_float32(np.array(values, dtype=np.float64))  # None becomes NaN
+            fits = not np.isinf(array).any() and int(np.isnan(array).sum()) == values.count(None)
     except OverflowError:
         fits = False
     if not fits:

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from contract.errors import RequestInvalid, SeveralInvalid
-from service.api.ranking import answer, answer_batch, wire_of
+from service.api.ranking import answer, answer_batch, answer_each, wire_of
 from service.api.settings import Limits
 from service.scoring.scorer import Scorer
 
@@ -74,6 +74,21 @@ def test_a_batch_answers_each_request_as_if_it_were_alone(one: Any, several: Any
         assert result.get("index") == alone.get("index")
         for name in ("pctr", "pcvr", "pctcvr"):
             np.testing.assert_allclose(result[name], alone[name], atol=1e-6)
+
+
+def test_requests_that_share_a_run_are_answered_each_as_if_alone(one: Any, scorer: Scorer) -> None:
+    requests: list[dict[str, Any]] = [
+        {"user": PERSON, "candidates": ITEMS},
+        {"user": {"city": "Shanghai"}, "candidates": {"item_id": ["i3"], "category": [2]}, "top_k": 1},
+        {"candidates": {"item_id": []}},
+    ]
+    wire = wire_of(scorer, Limits())
+    found = answer_each(scorer, [wire.read_request(orjson.dumps(request)) for request in requests])
+    for request, content in zip(requests, map(orjson.loads, found), strict=True):
+        alone = one(**request)
+        assert content.keys() == alone.keys() and content["model"] == alone["model"]
+        for name in content.keys() - {"model"}:
+            np.testing.assert_allclose(content[name], alone[name], atol=1e-6)
 
 
 def test_an_empty_batch_has_no_results(several: Any) -> None:

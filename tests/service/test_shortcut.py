@@ -1,7 +1,7 @@
 """Which requests are answered inside the protocol, and that all others take the way through the application."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -63,10 +63,25 @@ class Connection:
             await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"3")]})
             await send({"type": "http.response.body", "body": b"app"})
 
-        kind = shortened_by(self.limits, self.lifecycle, {b"/short": shortcut or (lambda body: b"short")})
+        self.turns: list[int] = []
+
+        def answers(bodies: Sequence[bytes]) -> list[bytes | None]:
+            self.turns.append(len(bodies))
+            return [shortcut(body) if shortcut else b"short" for body in bodies]
+
+        self.kind = shortened_by(self.limits, self.lifecycle, {b"/short": answers})
         config = uvicorn.Config(application, ws="none", log_config=None)
-        self.protocol: ShortcutProtocol = kind(config, ServerState(), {}, self.loop)
-        self.protocol.connection_made(self.wire)
+        self.config = config
+        self.protocol = self.connected(self.wire)
+
+    def connected(self, wire: Wire) -> ShortcutProtocol:
+        """One more connection to the same server."""
+        protocol: ShortcutProtocol = self.kind(self.config, ServerState(), {}, self.loop)
+        protocol.connection_made(wire)
+        return protocol
+
+    def turn(self) -> None:
+        self.loop.run_until_complete(asyncio.sleep(0))
 
     def send(self, *pieces: bytes) -> str:
         """Who answered, in order."""
@@ -162,6 +177,41 @@ def test_pipelined_requests_are_answered_in_their_order(connect: Connect) -> Non
     connection = connect(lambda _: next(answers))
     other = request(b"POST /other HTTP/1.1")
     assert connection.send(request() + request() + request() + other + request()) == "one app app app app"
+
+
+def test_requests_of_one_turn_are_answered_together(connect: Connect) -> None:
+    connection = connect(lambda body: body)
+    wires = [Wire() for _ in range(3)]
+    protocols = [connection.connected(wire) for wire in wires]
+    for number, protocol in enumerate(protocols):
+        protocol.data_received(request(body=b'{"a": %d}' % number))
+    assert not any(wire.written for wire in wires)
+    connection.turn()
+    assert connection.turns == [3]
+    assert [wire.written[-8:] for wire in wires] == [b'{"a": 0}', b'{"a": 1}', b'{"a": 2}']
+    for protocol in protocols:
+        protocol.connection_lost(None)
+
+
+def test_who_hangs_up_before_the_loop_turns_costs_nothing(connect: Connect) -> None:
+    connection = connect()
+    gone, stays = Wire(), Wire()
+    for wire in (gone, stays):
+        protocol = connection.connected(wire)
+        protocol.data_received(request())
+        if wire is gone:
+            protocol.connection_lost(None)
+    connection.turn()
+    assert connection.turns == [1] and not gone.written and stays.written.endswith(b"short")
+    protocol.connection_lost(None)
+    assert connection.held() == 0
+
+
+def test_a_server_that_stops_answers_what_waits_for_the_turn(connect: Connect) -> None:
+    connection = connect()
+    connection.protocol.data_received(request())
+    connection.protocol.shutdown()
+    assert connection.wire.written.endswith(b"short") and connection.wire.closed
 
 
 def test_bodies_on_their_way_are_counted_and_let_go(connect: Connect) -> None:
