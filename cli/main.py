@@ -19,6 +19,7 @@ VERBS = (
     ("train", "train a model as a run file says, and publish it as a bundle", "cli.train"),
     ("inspect", "show what a bundle takes, answers, and is worth", "cli.inspect"),
     ("predict", "answer one request from a bundle, without a server", "cli.predict"),
+    ("score", "score the rows of tables, exactly once", "cli.score"),
     ("serve", "serve a bundle over HTTP", "cli.serve"),
 )
 FAILED, USAGE, INTERRUPTED = 1, 2, 130

@@ -6,7 +6,7 @@ classes to statuses, and `cli` turns any of them into one message and a non-zero
     FullfunnelError
     ├── RunInvalid            the run file says something impossible
     │   └── UnknownKey
-    ├── DataInvalid           the log cannot be trained on
+    ├── DataInvalid           the log cannot be trained on, or scored
     │   ├── SourceMissing  ColumnMissing  ColumnTypeInvalid  MixedTypes
     │   ├── LabelInvalid  LabelWithoutParent  OneClass  EmptySplit
     │   └── UselessFeature  LeakingFeature  ValueMissing  TargetExists
@@ -17,6 +17,8 @@ classes to statuses, and `cli` turns any of them into one message and a non-zero
     │   ├── BodyMalformed  BodyTooLarge  TooManyCandidates  TooManyRequests  TooDeep
     │   ├── UnknownModel  UnknownField  UnknownFeature  FeatureMissing  ValueInvalid  LengthMismatch
     │   └── SeveralInvalid
+    ├── JobInvalid            a batch job cannot be carried out
+    │   └── JobChanged  JobRunning  RowsRefused  WorkerLost
     ├── NotReady              no verified bundle to answer from
     ├── Overloaded            more work at once than the service takes on
     ├── SettingInvalid        a setting of the service is impossible
@@ -52,7 +54,7 @@ class UnknownKey(RunInvalid):
 
 
 class DataInvalid(FullfunnelError):
-    """The impression log cannot be trained on."""
+    """The impression log cannot be trained on, or a table not be scored."""
 
 
 class SourceMissing(DataInvalid):
@@ -193,6 +195,26 @@ class SeveralInvalid(RequestInvalid):
 
     def __str__(self) -> str:
         return "\n".join([f"{self.fact}:", *(f"  {error}" for error in self.errors)])
+
+
+class JobInvalid(FullfunnelError):
+    """A batch job cannot be carried out as it was asked for."""
+
+
+class JobChanged(JobInvalid):
+    """The job was begun with another input, another bundle or other options."""
+
+
+class JobRunning(JobInvalid):
+    """Another run is at work on the same output."""
+
+
+class RowsRefused(JobInvalid):
+    """More rows cannot be scored than were allowed for."""
+
+
+class WorkerLost(JobInvalid):
+    """A process of the job ended before its work."""
 
 
 class NotReady(FullfunnelError):

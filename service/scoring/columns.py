@@ -50,7 +50,7 @@ class Columns:
         self.side = side
         self.features: dict[str, Feature] = {f.name: f for f in manifest.features if f.side == side}
         self._elsewhere = frozenset(f.name for f in manifest.features if f.side != side)
-        self._readers: dict[str, Reader] = {
+        self.readers: dict[str, Reader] = {
             name: reader(
                 dtypes[name],
                 settings.max_string_bytes,
@@ -62,11 +62,11 @@ class Columns:
         self._max_cells = settings.max_cells
         sequences = [feature for feature in self.features.values() if isinstance(feature, Sequence)]
         along = {f.name: [f.name, *(g.name for g in sequences if g.along == f.name)] for f in sequences}
-        self._groups = [(f, along[f.name]) for f in sequences if f.along is None]
-        self._singles = [(f.name, f.missing == "refuse") for f in self.features.values() if not isinstance(f, Sequence)]
-        plain = [name for name, refuse in self._singles if not refuse]
-        self._words = {name: rows for name in plain if (rows := self._readers[name].rows) is not None}
-        self._numbers = [name for name in plain if self._readers[name].dtype is np.float32]
+        self.groups = [(f, along[f.name]) for f in sequences if f.along is None]
+        self.singles = [(f.name, f.missing == "refuse") for f in self.features.values() if not isinstance(f, Sequence)]
+        plain = [name for name, refuse in self.singles if not refuse]
+        self._words = {name: rows for name in plain if (rows := self.readers[name].rows) is not None}
+        self._numbers = [name for name in plain if self.readers[name].dtype is np.float32]
 
     def unknown(self, names: Iterable[str]) -> list[RequestInvalid]:
         """An UnknownFeature for each name that is no feature of this side (the first 20)."""
@@ -81,14 +81,14 @@ class Columns:
         """
         place = self._place(rows)
         found = self._blocks(table, rows)
-        for name, refuse in self._singles:
+        for name, refuse in self.singles:
             if name in found:
                 continue
             try:
                 found[name] = self._single(name, refuse, table.get(name), rows, place)
             except RequestInvalid as fault:
                 faults.append(fault)
-        for main, names in self._groups:
+        for main, names in self.groups:
             try:
                 found.update(self._group(main, names, table, rows, place))
             except RequestInvalid as fault:
@@ -97,7 +97,7 @@ class Columns:
 
     def padding(self, name: str) -> Any:
         """What the graph takes for a value that is missing."""
-        reads = self._readers[name]
+        reads = self.readers[name]
         return reads.missing if reads.fed is None else reads.fed
 
     def _blocks(self, table: Table, rows: int) -> dict[str, Array]:
@@ -117,7 +117,7 @@ class Columns:
         return np.fromiter(rows, np.int64, sum(map(len, columns)))
 
     def _single(self, name: str, refuse: bool, column: Any, rows: int, place: Place) -> Array:
-        reads = self._readers[name]
+        reads = self.readers[name]
         if column is None:
             if refuse and rows:
                 raise FeatureMissing("must be given", place=place(name), remedy="send a value for each row")
@@ -141,8 +141,8 @@ class Columns:
         for name in names[1:]:
             _check_parallel(steps[name], lengths, name, main.name, place)
         flat = {name: self._members(name, steps[name], lengths, place) for name in names}
-        present = ~self._readers[main.name].is_missing(flat[main.name])
-        source, row, column, width = _layout(present, lengths, main.max_length)
+        present = ~self.readers[main.name].is_missing(flat[main.name])
+        source, row, column, width = layout(present, lengths, main.max_length)
         if rows * width > self._max_cells:
             raise TooManyCandidates(
                 f"{rows} rows of up to {width} steps are more than {self._max_cells} values",
@@ -151,7 +151,7 @@ class Columns:
             )
         padded: dict[str, Array] = {}
         for name in names:
-            reads = self._readers[name]
+            reads = self.readers[name]
             padded[name] = np.full((rows, width), reads.missing, dtype=reads.dtype)
             padded[name][row, column] = flat[name][source]
             reads.feed(padded[name])
@@ -159,7 +159,7 @@ class Columns:
 
     def _members(self, name: str, steps: list[Any], lengths: list[int], place: Place) -> Array:
         try:
-            return self._readers[name].read(list(chain.from_iterable(steps)))
+            return self.readers[name].read(list(chain.from_iterable(steps)))
         except BadValue as bad:
             ends = np.cumsum(lengths)
             row = int(np.searchsorted(ends, bad.index, side="right"))
@@ -233,7 +233,7 @@ def _steps(column: Any, rows: int, name: str, place: Place) -> list[Any]:
     return [() if value is None else value for value in column]
 
 
-def _layout(present: NDArray[np.bool_], lengths: list[int], max_length: int) -> tuple[Array, Any, Any, int]:
+def layout(present: NDArray[np.bool_], lengths: Any, max_length: int) -> tuple[Array, Any, Any, int]:
     """Which steps of all rows are kept, the row and column each goes to, and how many columns there are, at least 1.
 
     The last `max_length` present steps of a row are kept.

@@ -4,10 +4,13 @@ import subprocess
 import sys
 
 EVERYTHING = """
-import pkgutil, sys, importlib, service
-for module in pkgutil.walk_packages(service.__path__, "service."):
-    if module.name != "service.api.arrow":  # imported when the first Arrow stream comes
-        importlib.import_module(module.name)
+import pkgutil, sys, importlib
+LATER = {"service.api.arrow", "service.batch"}  # imported when the first Arrow stream or job comes
+def walk(name):
+    if name not in LATER:
+        for found in pkgutil.iter_modules(getattr(importlib.import_module(name), "__path__", []), name + "."):
+            walk(found.name)
+walk("service")
 heavy = {"torch", "onnx", "onnxscript", "pyarrow", "rich", "sklearn", "training", "models", "pickletools"}
 found = heavy & sys.modules.keys()
 assert not found, found

@@ -1,0 +1,163 @@
+"""From a job to its plan: which files, which columns, which shards. The same input always gives the same plan.
+
+Shards are cut by files and rows, never by workers. Knows schemas and the bundle's manifest. Does not know how a shard
+is scored, nor what has been done already.
+"""
+
+import difflib
+import importlib.metadata
+import itertools
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
+
+from contract.bundle import Manifest
+from contract.errors import ColumnMissing, DataInvalid, MixedTypes, SettingInvalid
+from contract.features import Sequence as ListFeature
+from service.batch.formats.codec import BLOCK_ROWS, Block, Format, Survey, Wanted, reported
+from service.batch.job import ALL, File, Job, Plan, Shard
+from service.batch.output import Output
+from service.batch.sources import find
+from service.batch.stores import opened
+from service.batch.typed import check_type, plain
+
+LIBRARIES = ("fullfunnel", "numpy", "onnxruntime", "pyarrow")
+SURVEYS_AT_ONCE = 8
+
+
+def plan_of(job: Job, manifest: Manifest, digest: str) -> Plan:
+    """Look at every file of the input, and check that it can be scored.
+
+    Raises: SourceMissing, DataInvalid, ColumnMissing, ColumnTypeInvalid, MixedTypes, SettingInvalid.
+    """
+    files, chosen = find(job.input, job.input_format)
+    output = Output.of(job, chosen.name)
+    _check_apart(output, files)
+    wanted = _features(manifest)
+    with ThreadPoolExecutor(SURVEYS_AT_ONCE) as pool:
+        surveys = list(pool.map(lambda file: _survey(file, chosen, wanted), files))
+    schema = _with_partitions(surveys[0].schema, files)
+    keep = tuple(schema.names) if job.keep == (ALL,) else tuple(dict.fromkeys(job.keep))
+    labels = tuple(dict.fromkeys(task.label for task in manifest.tasks if task.label in schema.names))
+    scores = [entry.name for entry in manifest.outputs]
+    _check_keep(keep, schema, scores, files[0].path)
+    _check_columns(files, surveys, (*wanted.columns, *keep), wanted)
+    in_files = [name for name in (*wanted.columns, *keep, *labels) if name not in files[0].partitions]
+    fields = [pa.field(name, plain(schema.field(name).type)) for name in keep]
+    fields += [pa.field(name, pa.float32()) for name in scores]
+    shards = list(_shards(files, surveys)) or [Shard(0, files[0], (), 0, 0, 0)]
+    return Plan(
+        job=job,
+        input_format=chosen.name,
+        output_format=output.format,
+        wanted=Wanted(tuple(dict.fromkeys(in_files)), wanted.dtypes, wanted.lists),
+        keep=keep,
+        labels=labels,
+        schema=pa.schema(fields).serialize().to_pybytes(),
+        shards=tuple(shards),
+        identity={
+            "bundle": digest,
+            "options": {"keep": list(keep), "input_format": chosen.name, "output_format": output.format},
+            "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
+            "files": [[f.path, f.size, f.stamp, s.digest] for f, s in zip(files, surveys, strict=True)],
+        },
+    )
+
+
+def _features(manifest: Manifest) -> Wanted:
+    dtypes = {entry.name: entry.dtype for entry in manifest.inputs}
+    lists = frozenset(feature.name for feature in manifest.features if isinstance(feature, ListFeature))
+    return Wanted(tuple(dtypes), dtypes, lists)
+
+
+def _survey(file: File, chosen: Format, wanted: Wanted) -> Survey:
+    with reported(file.path), opened(file.path) as opened_file:
+        return chosen.survey(opened_file, wanted)
+
+
+def _with_partitions(schema: pa.Schema, files: Sequence[File]) -> pa.Schema:
+    """The columns of a file and those that its folders make."""
+    for name in files[0].partitions:
+        if name not in schema.names:
+            values = {file.partitions.get(name) for file in files} - {None}
+            whole = all(str(value).lstrip("-").isdigit() and len(str(value)) < 19 for value in values)
+            schema = schema.append(pa.field(name, pa.int64() if whole and values else pa.string()))
+    return schema
+
+
+def _check_apart(output: Output, files: Sequence[File]) -> None:
+    """What is written must not be read. Raises: SettingInvalid."""
+    target = str(output.target.absolute())
+    for file in files:
+        path = file.path
+        if path == target or str(output.target) == path or path.startswith(f"{target}/"):
+            raise SettingInvalid(
+                "the output holds a file of the input", place=path, remedy="write to a place of its own"
+            )
+
+
+def _check_keep(keep: Sequence[str], schema: pa.Schema, scores: Sequence[str], place: str) -> None:
+    for name in keep:
+        if name not in schema.names:
+            raise ColumnMissing(f"no column {name!r} to keep{_near(name, schema.names)}", place=place)
+        if name in scores:
+            raise SettingInvalid(
+                f"a kept column would be called {name!r} like a score",
+                place="--keep",
+                remedy="leave it out, or rename it in the input",
+            )
+
+
+def _check_columns(files: Sequence[File], surveys: Sequence[Survey], columns: Sequence[str], wanted: Wanted) -> None:
+    """Every file has every column, of a type that fits; kept ones of one type. Raises: see plan_of."""
+    first = surveys[0].schema
+    for file, survey in zip(files, surveys, strict=True):
+        names = set(survey.schema.names)
+        if len(names) < len(survey.schema.names):
+            twice = next(name for name in survey.schema.names if survey.schema.names.count(name) > 1)
+            raise DataInvalid(f"two columns are called {twice!r}", place=file.path, remedy="rename one")
+        missing = [name for name in columns if name not in names and name not in file.partitions]
+        if missing:
+            raise ColumnMissing(
+                f"no column {', '.join(map(repr, missing[:5]))}{_near(missing[0], survey.schema.names)}",
+                place=file.path,
+                remedy="add what the model was trained on; a column of nulls says that a value is never known",
+            )
+        for name in set(columns) & names:
+            kind, place = survey.schema.field(name).type, f"{file.path}, column {name!r}"
+            if name in wanted.dtypes:
+                check_type(kind, wanted.dtypes[name], name in wanted.lists, place)
+            elif name in first.names and plain(kind) != plain(first.field(name).type):
+                raise MixedTypes(
+                    f"holds {kind} where {files[0].path} holds {first.field(name).type}",
+                    place=place,
+                    remedy="store one type in all files, or do not keep the column",
+                )
+
+
+def _near(name: str, names: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, names[:1000], n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _shards(files: Sequence[File], surveys: Sequence[Survey]) -> Iterator[Shard]:
+    """Blocks of one file together, up to BLOCK_ROWS rows; a block of twice that is cut in several."""
+    numbers = itertools.count()
+    for file, survey in zip(files, surveys, strict=True):
+        first_row = 0
+        waiting: list[Block] = []
+        for block in survey.blocks:
+            rows = sum(each.rows for each in waiting)
+            if waiting and rows + block.rows > BLOCK_ROWS:
+                yield Shard(next(numbers), file, tuple(waiting), first_row, 0, rows)
+                waiting, first_row = [], first_row + rows
+            if block.rows >= 2 * BLOCK_ROWS:
+                for start in range(0, block.rows, BLOCK_ROWS):
+                    count = min(BLOCK_ROWS, block.rows - start)
+                    yield Shard(next(numbers), file, (block,), first_row + start, start, count)
+                first_row += block.rows
+            else:
+                waiting.append(block)
+        if waiting and (rows := sum(each.rows for each in waiting)):
+            yield Shard(next(numbers), file, tuple(waiting), first_row, 0, rows)

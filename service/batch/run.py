@@ -1,0 +1,191 @@
+"""A batch job from beginning to end: lock, look, score what is not scored yet, finish.
+
+Knows the order of the steps, and what is there after each. Does not know how a shard is scored.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from contract.bundle import Manifest
+from contract.errors import TargetExists
+from service.batch.durable import durable, sync_folder, unwritable
+from service.batch.formats import format_named
+from service.batch.job import Job, Plan, Shard
+from service.batch.journal import Journal, check_same
+from service.batch.lock import locked
+from service.batch.output import Output
+from service.batch.plan import plan_of
+from service.batch.shards import Done, ShardScorer, check_refused
+from service.batch.workers import Report, Workers
+from service.scoring.scorer import Scorer
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What a caller is told: `begin` with the rows of the input and how many are done, `rows` with each few more."""
+
+    begin: Callable[[int, int], None] = lambda rows, done: None
+    rows: Report = lambda rows: None
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished job. `was_done`: by an earlier run."""
+
+    rows: int
+    refused: int
+    output: Output
+    was_done: bool
+
+
+def run_job(job: Job, *, workers: int = 1, restart: bool = False, watch: Watch | None = None) -> Result:
+    """Score `job.input` into `job.output`, or what is left of it.
+
+    Raises: BundleInvalid, DataInvalid, JobInvalid, ScoreInvalid, SettingInvalid.
+    """
+    watch = watch or Watch()
+    output = Output.of(job, "parquet")
+    _prepare(output)
+    with locked(output.lock, str(output.target)), _tidied(output):
+        if restart:
+            _discard(output)
+        scorer = Scorer.load(Path(job.bundle))
+        with Workers(workers, lambda plan: ShardScorer(scorer, plan).write) as crew:
+            plan = plan_of(job, scorer.manifest, scorer.digest)
+            output = Output.of(job, plan.output_format)
+            if (finished := _finished(output, plan)) is not None:
+                return finished
+            with Journal.opened(output.journal, plan.identity) as journal:
+                waiting = list(_waiting(plan, output, journal))
+                watch.begin(plan.rows, plan.rows - sum(shard.rows for shard in waiting))
+                _check_total(plan, output, journal)
+                for done in crew.run(plan, waiting, watch.rows):
+                    journal.add(done)
+                    _check_total(plan, output, journal)
+        return _finish(output, plan, scorer.manifest, journal)
+
+
+def _prepare(output: Output) -> None:
+    """Make the folders. Nothing that is not a job's is ever written over. Raises: TargetExists, TargetUnwritable."""
+    target = output.target
+    try:
+        begun = output.success.exists() or output.journal.exists()
+        foreign = any(name != "_job" for name in os.listdir(target)) if target.is_dir() else target.exists()
+        if (foreign and not begun) or (target.exists() and target.is_dir() != output.is_folder):
+            raise TargetExists(
+                "something is there already that no scoring job wrote",
+                place=str(target),
+                remedy="choose another output, or remove it",
+            )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        output.work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(target, error) from None
+
+
+@contextmanager
+def _tidied(output: Output) -> Iterator[None]:
+    """Take away what is of no use once the job is done, or has failed before it had done anything."""
+    try:
+        yield
+    finally:
+        done = output.success.exists()
+        if not done and not (output.journal.exists() and len(output.journal.read_bytes().splitlines()) > 1):
+            _discard(output)
+            done = True
+        if done:
+            shutil.rmtree(output.work, ignore_errors=True)
+            if output.is_folder and not any(output.target.iterdir()):
+                output.target.rmdir()
+
+
+def _discard(output: Output) -> None:
+    """Remove what an earlier run of any job left at this output; the lock stays."""
+    try:
+        output.success.unlink(missing_ok=True)  # first: without the rest it would lie
+        files = [output.journal, output.summary, output.refused]
+        files += [path for path in output.work.iterdir() if path != output.lock]
+        if output.is_folder:
+            files += [*output.target.glob("part-*"), *output.target.glob(".*.tmp")]
+        else:
+            files.append(output.target)
+        for path in files:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritable(output.target, error) from None
+
+
+def _finished(output: Output, plan: Plan) -> Result | None:
+    """What an earlier run finished. Raises: JobChanged."""
+    if not output.success.exists():
+        return None
+    manifest = json.loads(output.success.read_bytes())
+    check_same(manifest["job"], plan.identity, str(output.target))
+    return Result(manifest["rows"], manifest["refused"], output, was_done=True)
+
+
+def _waiting(plan: Plan, output: Output, journal: Journal) -> Iterator[Shard]:
+    """The shards that are not written yet, or whose part is not what the journal says."""
+    for shard in plan.shards:
+        done = journal.done.get(shard.index)
+        try:
+            if done is None or output.part(shard).stat().st_size != done.size:
+                yield shard
+        except FileNotFoundError:
+            yield shard
+
+
+def _check_total(plan: Plan, output: Output, journal: Journal) -> None:
+    """Raises: RowsRefused."""
+    count = sum(done.refused for done in journal.done.values())
+    if count > plan.job.max_bad:
+        first = next(
+            shard for shard in plan.shards if shard.index in journal.done and journal.done[shard.index].refused
+        )
+        with open(output.refused_part(first), "rb") as file:
+            check_refused(count, plan.job.max_bad, [json.loads(file.readline())])
+
+
+def _finish(output: Output, plan: Plan, manifest: Manifest, journal: Journal) -> Result:
+    """Put the parts together and say last that it is done."""
+    done = [journal.done[shard.index] for shard in plan.shards]
+    refused = sum(one.refused for one in done)
+    parts = [_entry(output.part(shard).name, one) for shard, one in zip(plan.shards, done, strict=True)]
+    if refused:
+        _concatenate(
+            [output.refused_part(s) for s, d in zip(plan.shards, done, strict=True) if d.refused], output.refused
+        )
+    if not output.is_folder:
+        with durable(output.target) as sink:
+            schema = pa.ipc.read_schema(pa.py_buffer(plan.schema))
+            paths = [str(output.part(shard)) for shard in plan.shards]
+            format_named(output.format).join(paths, sink, schema)
+        whole = Done(0, sum(one.rows for one in done), refused, sink.size, sink.sha256)
+        parts = [_entry(output.target.name, whole)]
+    rows = sum(one.rows for one in done)
+    with durable(output.success) as file:
+        model = {"name": manifest.name, "version": manifest.version, "digest": plan.identity["bundle"]}
+        facts = {"model": model, "rows": rows, "refused": refused, "parts": parts, "job": plan.identity}
+        file.write(json.dumps(facts, indent=1, ensure_ascii=False).encode() + b"\n")
+    sync_folder(output.target.parent)
+    return Result(rows, refused, output, was_done=False)
+
+
+def _entry(name: str, done: Done) -> Mapping[str, Any]:
+    return {"name": name, "rows": done.rows - done.refused, "size": done.size, "sha256": done.sha256}
+
+
+def _concatenate(sources: Iterable[Path], target: Path) -> None:
+    with durable(target) as sink:
+        for source in sources:
+            with open(source, "rb") as file:
+                while data := file.read(2**20):
+                    sink.write(data)
