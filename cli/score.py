@@ -4,24 +4,30 @@ import argparse
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console
+from rich.table import Table
 
 if TYPE_CHECKING:
     from service.batch.run import Watch
 
 TERMINATED = 143
+ALARMING_PSI = 0.2  # the usual mark for a shift that should be looked into
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options."""
     parser.add_argument("bundle", help="directory of the bundle that scores")
-    parser.add_argument("input", help="file, folder or glob; Parquet; or a URL such as s3://bucket/folder")
     parser.add_argument(
-        "output", help="a folder for many files, or with an ending (.parquet) one file; the same command goes on"
+        "input", help="file, folder or glob of Parquet, CSV, NDJSON or Arrow; or a URL such as s3://bucket/folder"
+    )
+    parser.add_argument(
+        "output",
+        help="with an ending (.parquet, .csv, .ndjson, .arrow) one file, else a folder of parts",
     )
     parser.add_argument(
         "--keep", default="", metavar="A,B", help="columns of the input to have beside the scores; `all` for every one"
@@ -57,7 +63,40 @@ def run(args: argparse.Namespace) -> int:
     else:
         refused = f", {result.refused:,} of them refused" if result.refused else ""
         console.print(f"{result.rows:,} rows{refused} in {seconds:.1f} s to {args.output}", soft_wrap=True)
+        for table in (_quality(result.summary), _drift(result.summary)):
+            if table.row_count:
+                console.print(table)
     return 0
+
+
+def _quality(summary: Mapping[str, Any]) -> Table:
+    """What the scores are worth, where there were labels."""
+    table = _table("against the labels", "output", "rows", "count", "positives", "AUC", "log-loss", "PCOC")
+    for one in summary.get("quality", ()):
+        figures = (_shown(one[name]) for name in ("auc", "log_loss", "pcoc"))
+        table.add_row(one["output"], one["rows"], f"{one['count']:,}", f"{one['positives']:,}", *figures)
+    return table
+
+
+def _drift(summary: Mapping[str, Any]) -> Table:
+    """What is far from what the model was validated on."""
+    table = _table("unlike the reference rows", "", "PSI", "missing", "was", "unknown", "was")
+    names = ("missing_rate", "reference_missing_rate", "unknown_rate", "reference_unknown_rate")
+    for name, one in (*summary.get("features", {}).items(), *summary.get("scores", {}).items()):
+        if (one.get("psi") or 0) > ALARMING_PSI:
+            table.add_row(name, _shown(one["psi"]), *(_shown(one.get(rate), ".2%") for rate in names))
+    return table
+
+
+def _table(title: str, *header: str) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
+    for name in header:
+        table.add_column(name, overflow="fold")
+    return table
+
+
+def _shown(value: float | None, how: str = ".4f") -> str:
+    return "" if value is None else format(value, how)
 
 
 def _terminated(*_: Any) -> None:
@@ -102,4 +141,4 @@ def _progress(console: Console) -> Iterator["Watch"]:
         progress.stop()
 
 
-FORMATS = ("parquet",)
+FORMATS = ("parquet", "csv", "ndjson", "arrow")

@@ -51,7 +51,7 @@ class Ready:
     feeds: Feeds
     refused: Mask | None
     seen: Mapping[str, Seen]
-    users: int
+    per_user: NDArray[np.int64]  # rows of each user
 
 
 class TooWide(Exception):
@@ -83,7 +83,8 @@ class Arrays:
         if not users.features:
             row_user = np.zeros(batch.num_rows, np.int64)
         user_refused = np.zeros(len(firsts), np.bool_)
-        of_user = _Side(users, raw, firsts, np.bincount(row_user, minlength=len(firsts)), user_refused, self._unknown)
+        per_user = np.bincount(row_user, minlength=len(firsts))
+        of_user = _Side(users, raw, firsts, per_user, user_refused, self._unknown)
         every = np.arange(batch.num_rows)
         of_item = _Side(items, raw, every, None, refused, self._unknown)
         feeds = of_user.arrays() | of_item.arrays()
@@ -91,7 +92,7 @@ class Arrays:
             refused |= user_refused[row_user]
         seen = {**of_user.seen, **of_item.seen}
         feeds[self._scorer.manifest.row_user] = row_user
-        return Ready(feeds, refused if refused.any() else None, seen, len(firsts))
+        return Ready(feeds, refused if refused.any() else None, seen, per_user)
 
     def without(self, ready: Ready) -> Feeds:
         """The arrays for the rows that are not refused; users of refused rows stay, unused."""

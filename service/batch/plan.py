@@ -72,7 +72,7 @@ def _features(manifest: Manifest) -> Wanted:
 
 
 def _survey(file: File, chosen: Format, wanted: Wanted) -> Survey:
-    with reported(file.path), opened(file.path) as opened_file:
+    with reported(file.path), opened(file.path, chosen.maps) as opened_file:
         return chosen.survey(opened_file, wanted)
 
 

@@ -6,24 +6,21 @@ Knows the order of the steps, and what is there after each. Does not know how a 
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
-from contract.bundle import Manifest
 from contract.errors import TargetExists
-from service.batch.durable import durable, sync_folder, unwritable
-from service.batch.formats import format_named
+from service.batch.durable import unwritable
+from service.batch.finish import finish
 from service.batch.job import Job, Plan, Shard
 from service.batch.journal import Journal, check_same
 from service.batch.lock import locked
 from service.batch.output import Output
 from service.batch.plan import plan_of
-from service.batch.shards import Done, ShardScorer, check_refused
+from service.batch.shards import ShardScorer, check_refused
 from service.batch.workers import Report, Workers
 from service.scoring.scorer import Scorer
 
@@ -44,6 +41,7 @@ class Result:
     refused: int
     output: Output
     was_done: bool
+    summary: Mapping[str, Any]
 
 
 def run_job(job: Job, *, workers: int = 1, restart: bool = False, watch: Watch | None = None) -> Result:
@@ -70,7 +68,9 @@ def run_job(job: Job, *, workers: int = 1, restart: bool = False, watch: Watch |
                 for done in crew.run(plan, waiting, watch.rows):
                     journal.add(done)
                     _check_total(plan, output, journal)
-        return _finish(output, plan, scorer.manifest, journal)
+            done = [journal.done[shard.index] for shard in plan.shards]
+        summary = finish(output, plan, scorer.manifest, done)
+        return Result(plan.rows, sum(one.refused for one in done), output, False, summary)
 
 
 def _prepare(output: Output) -> None:
@@ -129,7 +129,8 @@ def _finished(output: Output, plan: Plan) -> Result | None:
         return None
     manifest = json.loads(output.success.read_bytes())
     check_same(manifest["job"], plan.identity, str(output.target))
-    return Result(manifest["rows"], manifest["refused"], output, was_done=True)
+    summary = json.loads(output.summary.read_bytes()) if output.summary.exists() else {}
+    return Result(manifest["rows"], manifest["refused"], output, True, summary)
 
 
 def _waiting(plan: Plan, output: Output, journal: Journal) -> Iterator[Shard]:
@@ -152,40 +153,3 @@ def _check_total(plan: Plan, output: Output, journal: Journal) -> None:
         )
         with open(output.refused_part(first), "rb") as file:
             check_refused(count, plan.job.max_bad, [json.loads(file.readline())])
-
-
-def _finish(output: Output, plan: Plan, manifest: Manifest, journal: Journal) -> Result:
-    """Put the parts together and say last that it is done."""
-    done = [journal.done[shard.index] for shard in plan.shards]
-    refused = sum(one.refused for one in done)
-    parts = [_entry(output.part(shard).name, one) for shard, one in zip(plan.shards, done, strict=True)]
-    if refused:
-        _concatenate(
-            [output.refused_part(s) for s, d in zip(plan.shards, done, strict=True) if d.refused], output.refused
-        )
-    if not output.is_folder:
-        with durable(output.target) as sink:
-            schema = pa.ipc.read_schema(pa.py_buffer(plan.schema))
-            paths = [str(output.part(shard)) for shard in plan.shards]
-            format_named(output.format).join(paths, sink, schema)
-        whole = Done(0, sum(one.rows for one in done), refused, sink.size, sink.sha256)
-        parts = [_entry(output.target.name, whole)]
-    rows = sum(one.rows for one in done)
-    with durable(output.success) as file:
-        model = {"name": manifest.name, "version": manifest.version, "digest": plan.identity["bundle"]}
-        facts = {"model": model, "rows": rows, "refused": refused, "parts": parts, "job": plan.identity}
-        file.write(json.dumps(facts, indent=1, ensure_ascii=False).encode() + b"\n")
-    sync_folder(output.target.parent)
-    return Result(rows, refused, output, was_done=False)
-
-
-def _entry(name: str, done: Done) -> Mapping[str, Any]:
-    return {"name": name, "rows": done.rows - done.refused, "size": done.size, "sha256": done.sha256}
-
-
-def _concatenate(sources: Iterable[Path], target: Path) -> None:
-    with durable(target) as sink:
-        for source in sources:
-            with open(source, "rb") as file:
-                while data := file.read(2**20):
-                    sink.write(data)

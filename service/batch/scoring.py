@@ -4,13 +4,13 @@ Knows the scorer and Arrow. Does not know files, shards or journals.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from service.batch.arrays import Arrays, Ready, Seen, TooWide
+from service.batch.arrays import Arrays, Ready, TooWide
 from service.batch.formats.codec import Chunk
 from service.scoring.scorer import Feeds, Scorer, Scores
 
@@ -21,15 +21,14 @@ RUN_ROWS = 4096  # rows of one run of the graph: more do not make a row cheaper,
 class Scored:
     """What became of some rows: the `table` that goes out, and why the others are not in it.
 
-    `scored` [B] tells which rows went out, None that all did; `refused` has a reason for each other, by its place.
+    `ready` tells which rows were scored, and what they were made into; `refused` has a reason for each other, by its
+    place; `source` is what the rows came as.
     """
 
-    rows: int
     table: pa.RecordBatch
     scores: Scores
-    scored: NDArray[np.bool_] | None
     refused: Mapping[int, str]
-    seen: Mapping[str, Seen]
+    ready: Ready
     source: pa.RecordBatch
 
 
@@ -58,7 +57,10 @@ class TableScorer:
             yield from self._score(chunk.cut(middle, chunk.batch.num_rows))
             return
         reasons = dict(chunk.refused)
-        ready = _with(ready, reasons, chunk.batch.num_rows)
+        if reasons:
+            refused = np.zeros(chunk.batch.num_rows, np.bool_) if ready.refused is None else ready.refused
+            refused[list(reasons)] = True
+            ready = replace(ready, refused=refused)
         if ready.refused is not None:
             for row in np.flatnonzero(ready.refused).tolist():
                 if row not in reasons:
@@ -66,9 +68,7 @@ class TableScorer:
         scores = self._run(self._arrays.without(ready))
         scored = None if ready.refused is None else ~ready.refused
         table = self._table(chunk.batch, scored, scores)
-        yield Scored(
-            chunk.batch.num_rows, table, scores, scored, dict(sorted(reasons.items())), ready.seen, chunk.batch
-        )
+        yield Scored(table, scores, dict(sorted(reasons.items())), ready, chunk.batch)
 
     def _run(self, feeds: Feeds) -> Scores:
         rows = len(feeds[self._scorer.manifest.row_user])
@@ -107,12 +107,3 @@ class TableScorer:
         if schema is None:
             return pa.RecordBatch.from_arrays(arrays, [*self._keep, *scores])
         return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-def _with(ready: Ready, reasons: Mapping[int, str], rows: int) -> Ready:
-    """The same, with rows refused that could not be read."""
-    if not reasons:
-        return ready
-    refused = np.zeros(rows, np.bool_) if ready.refused is None else ready.refused
-    refused[list(reasons)] = True
-    return Ready(ready.feeds, refused, ready.seen, ready.users)

@@ -4,9 +4,9 @@ Knows plans, formats and the scorer. Does not know who decides what is done next
 """
 
 import json
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +19,7 @@ from service.batch.job import Plan, Shard
 from service.batch.output import Output
 from service.batch.scoring import TableScorer
 from service.batch.stores import opened
+from service.batch.tally import Tally
 from service.scoring.scorer import Scorer
 
 Progress = Callable[[int], None]
@@ -33,6 +34,7 @@ class Done:
     refused: int
     size: int
     sha256: str
+    tally: Mapping[str, Any] = field(default_factory=dict)
 
 
 class ShardScorer:
@@ -44,13 +46,14 @@ class ShardScorer:
         self._schema = pa.ipc.read_schema(pa.py_buffer(plan.schema))
         self._tables = TableScorer(scorer, plan.keep, self._schema)
         self._format = format_named(plan.input_format)
+        self._manifest = scorer.manifest
 
     def write(self, shard: Shard, report: Progress = lambda rows: None) -> Done:
         """Score a shard and write its part; `report` is told of rows as they are done.
 
         Raises: DataInvalid, RowsRefused, ScoreInvalid, TargetUnwritable.
         """
-        rows = 0
+        rows, tally = 0, Tally(self._manifest)
         bad: list[dict[str, Any]] = []
         path = self._output.part(shard)
         write = format_named(self._output.format).writer
@@ -59,19 +62,20 @@ class ShardScorer:
                 for row, reason in scored.refused.items():
                     bad.append({"source": shard.file.path, "row": shard.first_row + rows + row, "reason": reason})
                 check_refused(len(bad), self._plan.job.max_bad, bad)
-                rows += scored.rows
+                rows += scored.source.num_rows
                 writer.write(scored.table)
-                report(scored.rows)
+                tally.add(scored)
+                report(scored.source.num_rows)
         if bad:
             with durable(self._output.refused_part(shard)) as file:
                 for line in bad:
                     file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
-        return Done(shard.index, rows, len(bad), sink.size, sink.sha256)
+        return Done(shard.index, rows, len(bad), sink.size, sink.sha256, tally.plain())
 
     def chunks(self, shard: Shard) -> Generator[Chunk, None, None]:
         """The rows of a shard, as they are in its file, with what its folders say. Raises: DataInvalid."""
         skip, left = shard.skip, shard.rows
-        with reported(shard.file.path), opened(shard.file.path) as file:
+        with reported(shard.file.path), opened(shard.file.path, self._format.maps) as file:
             for block in shard.blocks:
                 for chunk in self._format.chunks(file, block, self._plan.wanted):
                     count = chunk.batch.num_rows

@@ -23,9 +23,11 @@ def is_remote(path: str) -> bool:
     return "://" in path
 
 
-def opened(path: str) -> pa.NativeFile:
-    """A file to read, at any place. Raises: what pyarrow raises."""
+def opened(path: str, mapped: bool = False) -> pa.NativeFile:
+    """A file to read, at any place; `mapped` into memory where it is on this machine. Raises: what pyarrow raises."""
     filesystem, inside = located(path)
+    if mapped and not is_remote(path) and os.path.getsize(inside):  # noqa: PTH202
+        return pa.memory_map(inside)
     return filesystem.open_input_file(inside)
 
 

@@ -3,10 +3,13 @@
 Knows their names and endings. Does not know what is in a table.
 """
 
+from service.batch.formats.arrow import Arrow
 from service.batch.formats.codec import Format
+from service.batch.formats.csv import Csv
+from service.batch.formats.ndjson import Ndjson
 from service.batch.formats.parquet import Parquet
 
-FORMATS: tuple[Format, ...] = (Parquet(),)
+FORMATS: tuple[Format, ...] = (Parquet(), Csv(), Ndjson(), Arrow())
 
 
 def format_named(name: str) -> Format:

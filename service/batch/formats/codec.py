@@ -78,6 +78,10 @@ class Format(Protocol):
     def suffixes(self) -> tuple[str, ...]:
         """Endings of its files; the first is that of files we write."""
 
+    @property
+    def maps(self) -> bool:
+        """Whether its files are best mapped into memory, where they are on this machine."""
+
     def survey(self, file: pa.NativeFile, wanted: Wanted) -> Survey:
         """What a file holds. Only `wanted.dtypes` and `.lists` count here. Raises: what pyarrow raises."""
 

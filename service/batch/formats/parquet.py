@@ -22,7 +22,8 @@ class Parquet:
     """The format."""
 
     name = "parquet"
-    suffixes = (".parquet", ".pq")
+    suffixes: tuple[str, ...] = (".parquet", ".pq")
+    maps = False
 
     def survey(self, file: pa.NativeFile, wanted: Wanted) -> Survey:
         """Reads the footer only."""

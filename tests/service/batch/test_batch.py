@@ -54,7 +54,11 @@ def test_several_files_become_parts_that_read_as_one_table(job: Job, scorer: Sco
     for number, table in zip((1, 2, 10), tables, strict=True):
         write(table, tmp_path / "in" / f"{number}.parquet")
     run_job(replace(job, input=str(tmp_path / "in"), output=str(tmp_path / "out"), keep=("row_id",)))
-    assert sorted(os.listdir(tmp_path / "out")) == ["_SUCCESS", *(f"part-0000{n}.parquet" for n in range(3))]
+    assert sorted(os.listdir(tmp_path / "out")) == [
+        "_SUCCESS",
+        "_summary.json",
+        *(f"part-0000{n}.parquet" for n in range(3)),
+    ]
     assert_scored(pq.read_table(tmp_path / "out"), scorer, pa.concat_tables(tables))
 
 
@@ -277,7 +281,12 @@ def test_a_finished_job_is_not_done_again(job: Job, tmp_path: Path) -> None:
     result = run_job(job)
     assert (result.was_done, result.rows) == (True, 50)
     assert (tmp_path / "out.parquet").stat().st_mtime_ns == before
-    assert sorted(os.listdir(tmp_path)) == ["in.parquet", "out.parquet", "out.parquet.success.json"]
+    assert sorted(os.listdir(tmp_path)) == [
+        "in.parquet",
+        "out.parquet",
+        "out.parquet.success.json",
+        "out.parquet.summary.json",
+    ]
 
 
 def test_a_changed_input_is_refused_and_restart_scores_it(job: Job, scorer: Scorer, tmp_path: Path) -> None:
