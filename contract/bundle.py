@@ -155,9 +155,9 @@ def publish_bundle(directory: Path, manifest: Manifest, files: dict[str, bytes])
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-        _sync_directory(staging)
+        sync_folder(staging)
         staging.rename(directory)
-        _sync_directory(directory.parent)
+        sync_folder(directory.parent)
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             raise _exists(directory) from None
@@ -188,7 +188,8 @@ def _beside(directory: Path) -> Path:
     return directory.parent / f".{directory.name}.{secrets.token_hex(4)}"
 
 
-def _sync_directory(path: Path) -> None:
+def sync_folder(path: Path) -> None:
+    """What was renamed, made or removed in a folder stays so, also after the power failed."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -116,7 +116,7 @@ def test_the_page_of_examples_is_there(port: int) -> None:
 
 def test_every_command_of_the_walk_is_a_verb() -> None:
     verbs = {line.split()[1] for line in WALK.splitlines()}
-    assert verbs == {"simulate", "train", "inspect", "predict", "serve"} <= {name for name, _, _ in VERBS}
+    assert verbs == {"simulate", "train", "inspect", "predict", "score", "serve"} <= {name for name, _, _ in VERBS}
 
 
 def test_the_two_commands_and_the_others_named_are_targets_whose_files_exist() -> None:

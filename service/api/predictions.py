@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from itertools import chain
 from typing import Any, Protocol, TypeVar
 
 from fastapi import Request, Response
@@ -81,7 +80,7 @@ class Predictions:
             asked = read(scorer, self._settings.limits, body)
             if self._lifecycle.batcher is not None:
                 return await self._together(self._lifecycle.batcher, scorer, answer, asked)
-            if len(body) <= INLINE_BYTES and self._is_short(scorer, asked):
+            if len(body) <= INLINE_BYTES and _expected_ms(scorer, asked) <= self._settings.inline_ms:
                 return answer(scorer, asked)
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._lifecycle.threads, answer, scorer, asked)
@@ -102,16 +101,19 @@ class Predictions:
         if self._lifecycle.batcher is not None:
             return found
         together: list[tuple[int, Asked]] = []
+        expected_ms = 0.0
         with self._lifecycle.prediction():
             for index, body in enumerate(bodies):
                 with suppress(RequestInvalid):
                     asked = read(scorer, self._settings.limits, body)
-                    if not self._is_short(scorer, asked):
+                    own_ms = _expected_ms(scorer, asked)
+                    if own_ms > self._settings.inline_ms:
                         continue
-                    if not self._is_short(scorer, *(each for _, each in together), asked):
+                    if expected_ms + own_ms > self._settings.inline_ms:
                         _answer_together(scorer, answers, together, found)
-                        together = []
+                        together, expected_ms = [], 0.0
                     together.append((index, asked))
+                    expected_ms += own_ms
             if together:
                 _answer_together(scorer, answers, together, found)
         return found
@@ -134,10 +136,11 @@ class Predictions:
                 job.cancel()
             raise
 
-    def _is_short(self, scorer: Scorer, *together: Counted | Sequence[Counted]) -> bool:
-        """Whether one run for all of these is expected to be over before anyone could mind."""
-        requests = chain.from_iterable(asked if isinstance(asked, Sequence) else (asked,) for asked in together)
-        return sum(request.count for request in requests) * scorer.row_ms <= self._settings.inline_ms
+
+def _expected_ms(scorer: Scorer, asked: Counted | Sequence[Counted]) -> float:
+    """How long the run is expected to take."""
+    requests = asked if isinstance(asked, Sequence) else [asked]
+    return sum(request.count for request in requests) * scorer.row_ms
 
 
 def _answer_together(

@@ -9,14 +9,16 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
+from contract.bundle import sync_folder
 from contract.errors import TargetUnwritable
 
 
 class Hashed:
     """A binary file that knows the SHA-256 and the size of what was written."""
 
-    def __init__(self, file: object) -> None:
+    def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._digest = hashlib.sha256()
         self.size = 0
@@ -25,9 +27,8 @@ class Hashed:
     def write(self, data: "bytes | memoryview") -> int:
         """Append."""
         self._digest.update(data)
-        count = len(memoryview(data).cast("B")) if not isinstance(data, bytes) else len(data)
+        count = self._file.write(data)
         self.size += count
-        self._file.write(data)  # type: ignore[attr-defined]
         return count
 
     def flush(self) -> None:
@@ -62,15 +63,6 @@ def durable(path: Path) -> Iterator[Hashed]:
     except BaseException:
         hidden.unlink(missing_ok=True)
         raise
-
-
-def sync_folder(folder: Path) -> None:
-    """What was renamed, made or removed in a folder stays so."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def unwritable(path: Path, error: OSError) -> TargetUnwritable:

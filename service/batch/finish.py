@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from contract.bundle import Manifest
-from service.batch.durable import durable, sync_folder
+from contract.bundle import Manifest, sync_folder
+from service.batch.durable import durable
 from service.batch.formats import format_named
 from service.batch.job import Plan
 from service.batch.output import Output

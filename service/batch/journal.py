@@ -12,8 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from contract.bundle import sync_folder
 from contract.errors import JobChanged
-from service.batch.durable import sync_folder, unwritable
+from service.batch.durable import unwritable
 from service.batch.shards import Done
 
 REMEDY = "undo the change and run the same command again, or begin anew with --restart"

@@ -95,7 +95,9 @@ class ShardScorer:
             if name in self._plan.wanted.dtypes or name in self._plan.keep:
                 kind = partition_type(self._schema, self._plan, name)
                 if name not in batch.schema.names:
-                    batch = batch.append_column(name, pa.array([value] * 1).cast(kind).take(_zeros(batch.num_rows)))
+                    batch = batch.append_column(
+                        name, pa.repeat(pa.scalar(value, pa.string()).cast(kind), batch.num_rows)
+                    )
         return Chunk(batch, chunk.refused)
 
 
@@ -114,9 +116,3 @@ def check_refused(count: int, max_bad: int, first: list[dict[str, Any]]) -> None
             place=f"{row['source']}, row {row['row']}",
             remedy="correct the row, or leave such rows out with --max-bad N",
         )
-
-
-def _zeros(rows: int) -> pa.Array:
-    import numpy as np
-
-    return pa.array(np.zeros(rows, np.int32))

@@ -71,7 +71,7 @@ def _other(scheme: str, path: str) -> tuple[pyarrow.fs.FileSystem, str]:
         filesystem, inside = pyarrow.fs.FileSystem.from_uri(path)
         return filesystem, inside
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        pass
+        pass  # a scheme that pyarrow does not know: perhaps fsspec does
     try:
         import fsspec  # type: ignore[import-untyped, unused-ignore]
 

@@ -172,7 +172,7 @@ def label_of(column: pa.Array, task: Task) -> NDArray[np.float64]:
         else:
             values = column.cast(pa.uint8()) if pa.types.is_boolean(column.type) else column
             values = values.cast(pa.float64())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):  # no cast: a label in no sense
         return np.full(len(column), np.nan)
     numbers = np.asarray(values.to_numpy(zero_copy_only=False), np.float64)
     return np.asarray(np.where((numbers == 0) | (numbers == 1), numbers, np.nan))
