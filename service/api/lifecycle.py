@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from contract.errors import NotReady, Overloaded
+from service.api.overlap import Overlap
 from service.api.settings import Settings
 from service.scoring.batching import Batcher
 from service.scoring.scorer import Scorer
@@ -28,6 +29,7 @@ class Lifecycle:
         self.waiting = ThreadPoolExecutor(settings.limits.max_concurrency, thread_name_prefix="waiting")
         self._settings, self._limits = settings, settings.limits
         self.batcher: Batcher | None = None
+        self.overlap: Overlap | None = None
         self._load = load
         self._scorer: Scorer | None = None
         self._predictions = 0
@@ -41,6 +43,8 @@ class Lifecycle:
             self.failure = error
             return
         self.batcher = _batcher(scorer, self._settings)
+        if self.batcher is None and self._settings.overlaps:
+            self.overlap = Overlap(asyncio.get_running_loop())
         self._scorer = scorer
         manifest = scorer.manifest
         log.info(
@@ -51,6 +55,8 @@ class Lifecycle:
         """End the threads, when nothing is under way any more."""
         if self.batcher is not None:
             self.batcher.close()
+        if self.overlap is not None:
+            self.overlap.close()
         self.waiting.shutdown()
         self.threads.shutdown()
 
@@ -75,13 +81,21 @@ class Lifecycle:
     @contextmanager
     def prediction(self) -> Iterator[None]:
         """One prediction under way. Raises: Overloaded."""
-        if self._predictions >= self._limits.max_concurrency:
-            raise Overloaded("too many predictions are under way", remedy="send the request again a little later")
-        self._predictions += 1
+        self.enter()
         try:
             yield
         finally:
-            self._predictions -= 1
+            self.leave()
+
+    def enter(self) -> None:
+        """A prediction is under way until `leave`. Raises: Overloaded."""
+        if self._predictions >= self._limits.max_concurrency:
+            raise Overloaded("too many predictions are under way", remedy="send the request again a little later")
+        self._predictions += 1
+
+    def leave(self) -> None:
+        """It has been answered."""
+        self._predictions -= 1
 
     def hold(self, size: int) -> None:
         """Count bytes of a body as held in memory. Raises: Overloaded."""

@@ -7,13 +7,11 @@ answer: it is given functions that do.
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 from fastapi import Request, Response
 from starlette.requests import ClientDisconnect
 
-from contract.errors import RequestInvalid, ScoreInvalid
 from service.api.lifecycle import Lifecycle
 from service.api.receiving import JSON, body_of, check_media_type
 from service.api.settings import Limits, Settings
@@ -80,43 +78,10 @@ class Predictions:
             asked = read(scorer, self._settings.limits, body)
             if self._lifecycle.batcher is not None:
                 return await self._together(self._lifecycle.batcher, scorer, answer, asked)
-            if len(body) <= INLINE_BYTES and _expected_ms(scorer, asked) <= self._settings.inline_ms:
+            if len(body) <= INLINE_BYTES and expected_ms(scorer, asked) <= self._settings.inline_ms:
                 return answer(scorer, asked)
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._lifecycle.threads, answer, scorer, asked)
-
-    def at_once(
-        self,
-        read: Callable[[Scorer, Limits, bytes], Asked],
-        answers: Callable[[Scorer, Sequence[Asked]], list[Answer]],
-        bodies: Sequence[bytes],
-    ) -> list[Answer | None]:
-        """Answers to bodies that came together, made now, several in one run as long as that is short.
-
-        None where it would take long, where others are to be waited for, and where there is an error to be told.
-        Raises: NotReady, Overloaded.
-        """
-        scorer = self._lifecycle.scorer
-        found: list[Answer | None] = [None] * len(bodies)
-        if self._lifecycle.batcher is not None:
-            return found
-        together: list[tuple[int, Asked]] = []
-        expected_ms = 0.0
-        with self._lifecycle.prediction():
-            for index, body in enumerate(bodies):
-                with suppress(RequestInvalid):
-                    asked = read(scorer, self._settings.limits, body)
-                    own_ms = _expected_ms(scorer, asked)
-                    if own_ms > self._settings.inline_ms:
-                        continue
-                    if expected_ms + own_ms > self._settings.inline_ms:
-                        _answer_together(scorer, answers, together, found)
-                        together, expected_ms = [], 0.0
-                    together.append((index, asked))
-                    expected_ms += own_ms
-            if together:
-                _answer_together(scorer, answers, together, found)
-        return found
 
     async def _together(
         self, batcher: Batcher, scorer: Scorer, answer: Callable[[Scorer, Asked], Answer], asked: Asked
@@ -137,28 +102,10 @@ class Predictions:
             raise
 
 
-def _expected_ms(scorer: Scorer, asked: Counted | Sequence[Counted]) -> float:
-    """How long the run is expected to take."""
+def expected_ms(scorer: Scorer, asked: Counted | Sequence[Counted]) -> float:
+    """How long a run of this is expected to take."""
     requests = asked if isinstance(asked, Sequence) else [asked]
     return sum(request.count for request in requests) * scorer.row_ms
-
-
-def _answer_together(
-    scorer: Scorer,
-    answers: Callable[[Scorer, Sequence[Asked]], list[Answer]],
-    together: Sequence[tuple[int, Asked]],
-    found: list[Answer | None],
-) -> None:
-    """Write answers where they belong; where there is something wrong with one, each is tried alone."""
-    try:
-        made = answers(scorer, [asked for _, asked in together])
-    except (RequestInvalid, ScoreInvalid):
-        if len(together) > 1:
-            for one in together:
-                _answer_together(scorer, answers, [one], found)
-        return
-    for (index, _), answer in zip(together, made, strict=True):
-        found[index] = answer
 
 
 async def _unless_gone(request: Request, making: Coroutine[Any, Any, Answer]) -> Answer:

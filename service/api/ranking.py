@@ -3,8 +3,8 @@
 Knows requests and the scorer. Does not know HTTP; the command line answers through it too.
 """
 
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from contract.errors import RequestInvalid
 from service.api.settings import Limits
 from service.api.wire import RankingRequest, Wire, within
-from service.scoring.columns import raise_all
-from service.scoring.scorer import Scorer
-
-Scores = dict[str, NDArray[np.float32]]
+from service.scoring.batching import split
+from service.scoring.columns import Table, raise_all
+from service.scoring.scorer import Feeds, Scorer, Scores
 
 
 def read_request(scorer: Scorer, limits: Limits, body: bytes) -> RankingRequest:
@@ -49,19 +48,35 @@ def ranked(scorer: Scorer, request: RankingRequest) -> dict[str, NDArray[Any]]:
 
     Raises: RequestInvalid, ScoreInvalid.
     """
-    users = {name: [value] for name, value in request.user.items()}
-    return _ranked(request, scorer.score(users, request.candidates, np.zeros(request.count, dtype=np.int64)))
+    return _ranked(request, scorer.score(*_tables([request])))
 
 
-def answer_each(scorer: Scorer, requests: Sequence[RankingRequest]) -> list[bytes]:
-    """The JSON that answers each of several requests, scored in one run.
+def arrays_of(scorer: Scorer, requests: Sequence[RankingRequest]) -> Feeds:
+    """What one run takes that scores all of these requests.
 
-    Raises: RequestInvalid where one of them is at fault, ScoreInvalid.
+    Raises: RequestInvalid where one of them is at fault.
     """
-    if len(requests) == 1:
-        return [answer(scorer, requests[0])]
+    return scorer.read(*_tables(requests))
+
+
+def answer_each(scorer: Scorer, requests: Sequence[RankingRequest], scores: Scores) -> list[bytes]:
+    """The JSON that answers each of several requests, from the scores of the run they shared."""
     model = name_of(scorer)
-    return [_json({"model": model, **result}) for result in _scored_together(scorer, requests)]
+    return [_json({"model": model, **result}) for result in _results(requests, scores)]
+
+
+def arrays_of_batches(scorer: Scorer, batches: Sequence[Sequence[RankingRequest]]) -> Feeds:
+    """What one run takes that scores all requests of these batches.
+
+    Raises: RequestInvalid where one of them is at fault.
+    """
+    return arrays_of(scorer, list(chain.from_iterable(batches)))
+
+
+def answer_each_batch(scorer: Scorer, batches: Sequence[Sequence[RankingRequest]], scores: Scores) -> list[bytes]:
+    """The JSON that answers each of several batches, from the scores of the run they shared."""
+    model, results = name_of(scorer), _results(list(chain.from_iterable(batches)), scores)
+    return [_json({"model": model, "results": list(islice(results, len(batch)))}) for batch in batches]
 
 
 def answer_batch(scorer: Scorer, requests: Sequence[RankingRequest]) -> bytes:
@@ -77,11 +92,11 @@ def answer_batch(scorer: Scorer, requests: Sequence[RankingRequest]) -> bytes:
         ]
     )
     try:
-        results = _scored_together(scorer, requests)
+        scores = scorer.score(*_tables(requests))
     except RequestInvalid:
         _name_the_request(scorer, requests)
         raise
-    return _json({"model": name_of(scorer), "results": results})
+    return answer_each_batch(scorer, [requests], scores)[0]
 
 
 def wire_of(scorer: Scorer, limits: Limits) -> Wire:
@@ -94,37 +109,31 @@ def name_of(scorer: Scorer) -> dict[str, str]:
     return {"name": scorer.manifest.name, "version": scorer.manifest.version, "digest": scorer.digest}
 
 
-def _scored_together(scorer: Scorer, requests: Sequence[RankingRequest]) -> list[dict[str, NDArray[Any]]]:
-    """Each request's scores in the order it asked for, from one run."""
-    counts = [request.count for request in requests]
-    scores = scorer.score(*_merged(requests), np.repeat(np.arange(len(requests)), counts))
-    results, start = [], 0
-    for request in requests:
-        stop = start + request.count
-        results.append(_ranked(request, {name: values[start:stop] for name, values in scores.items()}))
-        start = stop
-    return results
+def _results(requests: Sequence[RankingRequest], scores: Scores) -> Iterator[dict[str, NDArray[Any]]]:
+    """Each request's scores in the order it asked for."""
+    return map(_ranked, requests, split(scores, [request.count for request in requests]))
 
 
-def _merged(requests: Sequence[RankingRequest]) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
-    """One table of users and one of candidates; what a request does not give is missing in its rows."""
-    user_names = dict.fromkeys(chain.from_iterable(request.user for request in requests))
+def _tables(requests: Sequence[RankingRequest]) -> tuple[Table, Table, NDArray[np.int64]]:
+    """Users, candidates, and each candidate's user; what a request does not give is missing in its rows."""
+    names = dict.fromkeys(chain.from_iterable(request.user for request in requests))
+    users = {name: [request.user.get(name) for request in requests] for name in names}
+    if len(requests) == 1:
+        return users, requests[0].candidates, np.zeros(requests[0].count, dtype=np.int64)
     names = dict.fromkeys(chain.from_iterable(request.candidates for request in requests))
-    users = {name: [request.user.get(name) for request in requests] for name in user_names}
     candidates = {
         name: list(chain.from_iterable(request.candidates.get(name) or [None] * request.count for request in requests))
         for name in names
     }
-    return users, candidates
+    return users, candidates, np.repeat(np.arange(len(requests)), [request.count for request in requests])
 
 
 def _name_the_request(scorer: Scorer, requests: Sequence[RankingRequest]) -> None:
     """Something is wrong in one of them: find out where, one request at a time."""
     faults = []
     for index, request in enumerate(requests):
-        users = {name: [value] for name, value in request.user.items()}
         try:
-            scorer.read(users, request.candidates, np.zeros(request.count, dtype=np.int64))
+            arrays_of(scorer, [request])
         except RequestInvalid as fault:
             faults.append(within(fault, f"requests[{index}]"))
     raise_all(faults)

@@ -3,8 +3,7 @@
 Knows which path does what. Predictions go bytes -> columns -> one run -> bytes; FastAPI only routes them.
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -23,10 +22,19 @@ from service.api.describe import (
 )
 from service.api.lifecycle import Lifecycle
 from service.api.predictions import Predictions, json_response
-from service.api.ranking import answer, answer_batch, answer_each, read_batch, read_request
+from service.api.ranking import (
+    answer,
+    answer_batch,
+    answer_each,
+    answer_each_batch,
+    arrays_of,
+    arrays_of_batches,
+    read_batch,
+    read_request,
+)
 from service.api.settings import Limits, Settings
 from service.api.shortcut import Shortcuts
-from service.api.wire import RankingRequest
+from service.api.together import Exchange, Together
 from service.scoring.scorer import Scorer
 
 Read = Callable[[Scorer, Limits, bytes], Any]
@@ -38,16 +46,12 @@ PREDICTIONS: dict[str, tuple[Read, Answer]] = {
 }
 
 
-def shortcuts(predictions: Predictions) -> Shortcuts:
+def shortcuts(settings: Settings, lifecycle: Lifecycle) -> Shortcuts:
     """What answers whole bodies at once, if they are short."""
     return {
-        PREDICT.encode(): partial(predictions.at_once, read_request, answer_each),
-        BATCH.encode(): partial(predictions.at_once, read_batch, _each_batch),
+        PREDICT.encode(): Together(settings, lifecycle, Exchange(read_request, arrays_of, answer_each)),
+        BATCH.encode(): Together(settings, lifecycle, Exchange(read_batch, arrays_of_batches, answer_each_batch)),
     }
-
-
-def _each_batch(scorer: Scorer, batches: Sequence[list[RankingRequest]]) -> list[bytes]:
-    return [answer_batch(scorer, batch) for batch in batches]
 
 
 def router(settings: Settings, lifecycle: Lifecycle, predictions: Predictions) -> APIRouter:

@@ -19,7 +19,6 @@ import uvicorn
 from contract.errors import FullfunnelError
 from service.api.lifecycle import Lifecycle
 from service.api.listening import check_exposure, listen, listen_together, reserve
-from service.api.predictions import Predictions
 from service.api.routes import shortcuts
 from service.api.server import Server, config_of
 from service.api.settings import Settings
@@ -104,7 +103,7 @@ def _loader(bundle: Path, settings: Settings) -> Callable[[], Scorer]:
 
 
 def _protocol(settings: Settings, lifecycle: Lifecycle) -> type[ShortcutProtocol]:
-    return shortened_by(settings.limits, lifecycle, shortcuts(Predictions(settings, lifecycle)))
+    return shortened_by(settings.limits, lifecycle, shortcuts(settings, lifecycle))
 
 
 def _say_where(listener: socket.socket) -> None:

@@ -4,6 +4,7 @@ Every setting is an environment variable: its name in capitals after FULLFUNNEL_
 Knows names, defaults and bounds. Does not know what they do.
 """
 
+import os
 from typing import Any, Self
 
 from pydantic import Field, ValidationError
@@ -63,6 +64,10 @@ class Settings(BaseSettings):
     queue_ms: float = Field(default=1000, gt=0, description="ms a request may wait for its batch; then 503")
     threads: int = Field(default=1, ge=1, le=256, description="threads for large predictions")
     inline_ms: float = Field(default=5, ge=0, description="expected ms up to which a run stays on the event loop")
+    overlap: bool | None = Field(
+        default=None, description="run the model while the event loop reads on; None: where cores are left over"
+    )
+    overlap_ms: float = Field(default=0.1, ge=0, description="expected ms from which a run overlaps with reading")
     limits: Limits = Field(default_factory=Limits)
 
     @classmethod
@@ -79,6 +84,13 @@ class Settings(BaseSettings):
             raise SettingInvalid(
                 first["msg"], place=name, remedy=f"check --{name.replace('_', '-')} and FULLFUNNEL_{name.upper()}"
             ) from None
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether runs overlap with reading."""
+        if self.overlap is not None:
+            return self.overlap
+        return 0 < self.workers < len(os.sched_getaffinity(0))
 
     @property
     def scoring(self) -> ScoringSettings:

@@ -8,7 +8,7 @@ Does not know what a prediction is.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
@@ -19,8 +19,18 @@ from service.api.protocol import GuardedProtocol
 from service.api.receiving import is_accepted
 from service.api.settings import Limits
 
-# path -> the JSON that answers each body of JSON, or None where the application is to do it
-Shortcuts = Mapping[bytes, Callable[[Sequence[bytes]], Sequence[bytes | None]]]
+
+class Shortcut(Protocol):
+    """What answers bodies of JSON past the application."""
+
+    def begin(self, bodies: Sequence[bytes], settle: Callable[[int, bytes | None], None]) -> None:
+        """Call `settle` once with the index of each and its JSON, or None where the application is to answer it."""
+
+    def finish(self) -> None:
+        """Settle now what has been begun."""
+
+
+Shortcuts = Mapping[bytes, Shortcut]  # by path
 
 MAX_BYTES = 256 * 1024
 UNUSUAL = frozenset({b"transfer-encoding", b"content-encoding", b"expect"})
@@ -45,12 +55,35 @@ class Turn:
         waiting, self._waiting = [one for one in self._waiting if one[2].waits], []
         for path in dict.fromkeys(path for path, _, _ in waiting):
             asking = [(body, connection) for other, body, connection in waiting if other == path]
+            settle = Settle([connection for _, connection in asking])
             try:
-                contents = self.shortcuts[path]([body for body, _ in asking])
+                self.shortcuts[path].begin([body for body, _ in asking], settle)
             except Exception:  # the application will meet it again, and say what it is
-                contents = [None] * len(asking)
-            for (_, connection), content in zip(asking, contents, strict=True):
-                connection.settle(content)
+                settle.rest()
+
+    def finish(self) -> None:
+        """Answer all that wait, and all that have been begun."""
+        self.answer()
+        for shortcut in self.shortcuts.values():
+            shortcut.finish()
+
+
+class Settle:
+    """Gives each of some connections its answer, at most once."""
+
+    def __init__(self, connections: Sequence["ShortcutProtocol"]) -> None:
+        self._waiting = dict(enumerate(connections))
+
+    def __call__(self, index: int, content: bytes | None) -> None:
+        """The answer to a connection, which may have gone meanwhile or been answered."""
+        connection = self._waiting.pop(index, None)
+        if connection is not None and connection.waits:
+            connection.settle(content)
+
+    def rest(self) -> None:
+        """The application answers all that have not been answered."""
+        for index in list(self._waiting):
+            self(index, None)
 
 
 class ShortcutProtocol(GuardedProtocol):
@@ -78,7 +111,7 @@ class ShortcutProtocol(GuardedProtocol):
     def on_message_begin(self) -> None:
         """The first byte of a request line: the request before it, if there is one, is answered first."""
         if self.waits:
-            self.turn.answer()
+            self.turn.finish()
         super().on_message_begin()
 
     def begin(self) -> None:
@@ -120,7 +153,7 @@ class ShortcutProtocol(GuardedProtocol):
     def shutdown(self) -> None:
         """The server stops: a request that is on its way is still answered."""
         if self.waits:
-            self.turn.answer()
+            self.turn.finish()
         if self._body is not None:
             self._hand_over()
         super().shutdown()

@@ -8,7 +8,7 @@ before it costs. Knows arrays and time. Does not know what a request looked like
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -111,11 +111,8 @@ class Batcher:
             for job in jobs:
                 job.scores.set_exception(error)
             return
-        start = 0
-        for job in jobs:
-            stop = start + job.rows
-            job.scores.set_result({name: values[start:stop] for name, values in scores.items()})
-            start = stop
+        for job, part in zip(jobs, split(scores, [job.rows for job in jobs]), strict=True):
+            job.scores.set_result(part)
 
 
 def merged(scorer: Scorer, parts: Sequence[Feeds]) -> Feeds:
@@ -130,6 +127,14 @@ def merged(scorer: Scorer, parts: Sequence[Feeds]) -> Feeds:
         name: _stacked([part[name] for part in parts], scorer.padding(name)) for name in parts[0] if name != row_user
     }
     return {**found, row_user: np.concatenate([part[row_user] + n for part, n in zip(parts, first, strict=True)])}
+
+
+def split(scores: Scores, counts: Sequence[int]) -> Iterator[Scores]:
+    """The scores of one run as those of the requests that shared it, of so many candidates each."""
+    stop = 0
+    for count in counts:
+        start, stop = stop, stop + count
+        yield {name: values[start:stop] for name, values in scores.items()}
 
 
 def _users(scorer: Scorer, part: Feeds) -> int:

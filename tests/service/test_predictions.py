@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,45 +57,6 @@ def test_what_takes_long_goes_to_a_thread(
         return await predictions.make(lambda *_: asked, thread_of_the_answer, bytes(size))
 
     assert make(scorer, talk, inline_ms=50).startswith("scoring") == in_thread
-
-
-def at_once(scorer: Scorer, bodies: list[int], refused: Callable[[list[int]], bool] = lambda _: False) -> Any:
-    """The runs made for bodies that ask about so many candidates, and the answers."""
-    runs: list[list[int]] = []
-
-    def read(_: Scorer, __: Limits, body: bytes) -> Asked:
-        if not body:
-            raise ValueInvalid("wrong")
-        return Asked(len(body))
-
-    def answers(_: Scorer, asked: Sequence[Asked]) -> list[int]:
-        runs.append([each.count for each in asked])
-        if refused(runs[-1]):
-            raise ValueInvalid("wrong")
-        return runs[-1]
-
-    async def talk(predictions: Predictions, _: Lifecycle) -> list[int | None]:
-        return predictions.at_once(read, answers, [bytes(count) for count in bodies])
-
-    return runs, make(scorer, talk, inline_ms=50)
-
-
-def test_what_takes_long_is_not_answered_at_once(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scorer, "row_ms", 1.0)
-    assert at_once(scorer, [50, 51]) == ([[50]], [50, None])
-
-
-def test_what_comes_together_shares_a_run_as_long_as_that_is_short(
-    scorer: Scorer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(scorer, "row_ms", 1.0)
-    assert at_once(scorer, [20, 20, 0, 20, 30, 99, 1]) == ([[20, 20], [20, 30], [1]], [20, 20, None, 20, 30, None, 1])
-
-
-def test_one_that_is_refused_leaves_the_others_of_its_run_answered(scorer: Scorer) -> None:
-    runs, found = at_once(scorer, [1, 2, 3], lambda run: 2 in run)
-    assert runs == [[1, 2, 3], [1], [2], [3]]
-    assert found == [1, None, 3]
 
 
 def test_a_place_is_taken_while_it_answers_and_given_back_whatever_happens(scorer: Scorer) -> None:

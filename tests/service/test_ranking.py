@@ -7,7 +7,15 @@ import orjson
 import pytest
 
 from contract.errors import RequestInvalid, SeveralInvalid
-from service.api.ranking import answer, answer_batch, answer_each, wire_of
+from service.api.ranking import (
+    answer,
+    answer_batch,
+    answer_each,
+    answer_each_batch,
+    arrays_of,
+    arrays_of_batches,
+    wire_of,
+)
 from service.api.settings import Limits
 from service.scoring.scorer import Scorer
 
@@ -83,12 +91,25 @@ def test_requests_that_share_a_run_are_answered_each_as_if_alone(one: Any, score
         {"candidates": {"item_id": []}},
     ]
     wire = wire_of(scorer, Limits())
-    found = answer_each(scorer, [wire.read_request(orjson.dumps(request)) for request in requests])
+    read = [wire.read_request(orjson.dumps(request)) for request in requests]
+    found = answer_each(scorer, read, scorer.run(arrays_of(scorer, read)))
     for request, content in zip(requests, map(orjson.loads, found), strict=True):
         alone = one(**request)
         assert content.keys() == alone.keys() and content["model"] == alone["model"]
         for name in content.keys() - {"model"}:
             np.testing.assert_allclose(content[name], alone[name], atol=1e-6)
+
+
+def test_batches_that_share_a_run_are_answered_each_as_if_alone(scorer: Scorer) -> None:
+    wire = wire_of(scorer, Limits())
+    bodies = [[{"user": PERSON, "candidates": ITEMS}, {"candidates": {"item_id": ["i3"]}}], [], [{"candidates": ITEMS}]]
+    batches = [wire.read_batch(orjson.dumps({"requests": requests})) for requests in bodies]
+    found = answer_each_batch(scorer, batches, scorer.run(arrays_of_batches(scorer, batches)))
+    for batch, content in zip(batches, map(orjson.loads, found), strict=True):
+        alone = orjson.loads(answer_batch(scorer, batch))
+        assert content["model"] == alone["model"] and len(content["results"]) == len(batch)
+        for result, expected in zip(content["results"], alone["results"], strict=True):
+            np.testing.assert_allclose(result["pctcvr"], expected["pctcvr"], atol=1e-6)
 
 
 def test_an_empty_batch_has_no_results(several: Any) -> None:

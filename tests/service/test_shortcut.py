@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -46,6 +47,25 @@ class Wire(asyncio.Transport):
     def resume_reading(self) -> None: ...
 
 
+class Short:
+    """The shortcut: answers when it is asked, or when `later` with `finish`."""
+
+    def __init__(self, answer: Callable[[bytes], bytes | None], turns: list[int]) -> None:
+        self.answer, self.turns, self.later = answer, turns, False
+        self._begun: list[Callable[[], None]] = []
+
+    def begin(self, bodies: Sequence[bytes], settle: Callable[[int, bytes | None], None]) -> None:
+        self.turns.append(len(bodies))
+        for index, body in enumerate(bodies):
+            self._begun.append(partial(settle, index, self.answer(body)))
+        if not self.later:
+            self.finish()
+
+    def finish(self) -> None:
+        while self._begun:
+            self._begun.pop(0)()
+
+
 class Connection:
     """A protocol on a loop of its own; the application and the shortcut each say who they are."""
 
@@ -65,11 +85,8 @@ class Connection:
 
         self.turns: list[int] = []
 
-        def answers(bodies: Sequence[bytes]) -> list[bytes | None]:
-            self.turns.append(len(bodies))
-            return [shortcut(body) if shortcut else b"short" for body in bodies]
-
-        self.kind = shortened_by(self.limits, self.lifecycle, {b"/short": answers})
+        self.short = Short(shortcut or (lambda _: b"short"), self.turns)
+        self.kind = shortened_by(self.limits, self.lifecycle, {b"/short": self.short})
         config = uvicorn.Config(application, ws="none", log_config=None)
         self.config = config
         self.protocol = self.connected(self.wire)
@@ -210,6 +227,35 @@ def test_who_hangs_up_before_the_loop_turns_costs_nothing(connect: Connect) -> N
 def test_a_server_that_stops_answers_what_waits_for_the_turn(connect: Connect) -> None:
     connection = connect()
     connection.protocol.data_received(request())
+    connection.protocol.shutdown()
+    assert connection.wire.written.endswith(b"short") and connection.wire.closed
+
+
+def test_an_answer_that_comes_later_finds_its_connection_or_nobody(connect: Connect) -> None:
+    connection = connect()
+    connection.short.later = True
+    gone = connection.connected(Wire())
+    for protocol in (gone, connection.protocol):
+        protocol.data_received(request())
+    connection.turn()
+    assert not connection.wire.written and connection.held() == 2 * len(BODY)
+    gone.connection_lost(None)
+    connection.short.finish()
+    assert connection.wire.written.endswith(b"short") and connection.held() == 0
+
+
+def test_what_has_been_begun_is_answered_before_a_pipelined_request_and_before_the_end(connect: Connect) -> None:
+    connection = connect()
+    connection.short.later = True
+    connection.protocol.data_received(request())
+    connection.turn()
+    connection.protocol.data_received(request(b"POST /other HTTP/1.1"))
+    assert connection.wire.written.endswith(b"short")
+    for _ in range(10):
+        connection.turn()
+    assert connection.wire.written.endswith(b"app")
+    connection.protocol.data_received(request())
+    connection.turn()
     connection.protocol.shutdown()
     assert connection.wire.written.endswith(b"short") and connection.wire.closed
 

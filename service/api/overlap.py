@@ -1,0 +1,93 @@
+"""Runs of the model in a thread, one after the other, while the event loop reads and answers other requests.
+
+What waits when a run ends shares the next one, as long as that is short. Pays where a core is left over. Knows arrays
+and one thread. Does not know what a request looked like.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+
+from service.scoring.batching import merged, split
+from service.scoring.scorer import Feeds, Scorer, Scores
+
+SHARED_MS = 2.0  # expected, of a shared run: what takes longer gains little, and its arrays leave the cache
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What is to be scored, and what the event loop does with the scores, or with None where the run failed."""
+
+    scorer: Scorer
+    feeds: Feeds
+    rows: int
+    finish: Callable[[Scores | None], None]
+
+
+class Overlap:
+    """A thread that runs. `put` and `flush` are for the event loop; `close` ends the thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: SimpleQueue[Work | None] = SimpleQueue()
+        self._done: SimpleQueue[tuple[Sequence[Work], Scores | None]] = SimpleQueue()
+        self._under_way = 0
+        self._thread = threading.Thread(target=self._work, name="overlap", daemon=True)
+        self._thread.start()
+
+    def put(self, work: Work) -> None:
+        """Have it scored, and finished on the event loop."""
+        self._under_way += 1
+        self._waiting.put(work)
+
+    def flush(self) -> None:
+        """Wait for what is under way, and finish it."""
+        while self._under_way:
+            self._finish(*self._done.get())
+
+    def close(self) -> None:
+        """Score what is waiting, and end."""
+        self._waiting.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        ahead: Work | None = None
+        while (work := ahead or self._waiting.get()) is not None:
+            works, ahead = self._sharing(work)
+            self._done.put((works, _scores(works)))
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(self._finish_done)
+
+    def _sharing(self, first: Work) -> tuple[list[Work], Work | None]:
+        """What is to be run with `first`, and what was taken from the queue and is not."""
+        works, rows = [first], first.rows
+        with suppress(Empty):
+            while (work := self._waiting.get_nowait()) is not None:
+                rows += work.rows
+                if work.scorer is not first.scorer or rows * first.scorer.row_ms > SHARED_MS:
+                    return works, work
+                works.append(work)
+            self._waiting.put(None)  # the end, for `_work` to see
+        return works, None
+
+    def _finish_done(self) -> None:
+        with suppress(Empty):
+            while True:
+                self._finish(*self._done.get_nowait())
+
+    def _finish(self, works: Sequence[Work], scores: Scores | None) -> None:
+        self._under_way -= len(works)
+        parts = [None] * len(works) if scores is None else split(scores, [work.rows for work in works])
+        for work, part in zip(works, parts, strict=True):
+            work.finish(part)
+
+
+def _scores(works: Sequence[Work]) -> Scores | None:
+    scorer = works[0].scorer
+    try:
+        return scorer.run(works[0].feeds if len(works) == 1 else merged(scorer, [work.feeds for work in works]))
+    except Exception:  # whoever takes the request over will meet it again, and say what it is
+        return None

@@ -1,0 +1,109 @@
+"""Predictions that have arrived together, answered in as few runs as are short.
+
+Knows where the runs are done: on the event loop, or in a thread while the loop goes on, where a core is left over for
+that. What would take long, waits for others, or is at fault is left to the application. Does not know what is in a body
+or an answer: it is given functions that do.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic
+
+from contract.errors import Overloaded, RequestInvalid, ScoreInvalid
+from service.api.lifecycle import Lifecycle
+from service.api.overlap import SHARED_MS, Work
+from service.api.predictions import Asked, expected_ms
+from service.api.settings import Limits, Settings
+from service.scoring.scorer import Feeds, Scorer, Scores
+
+Settle = Callable[[int, bytes | None], None]
+Group = list[tuple[int, Asked]]
+
+
+@dataclass(frozen=True)
+class Exchange(Generic[Asked]):
+    """From bodies to what one run takes, and from its scores to an answer for each."""
+
+    read: Callable[[Scorer, Limits, bytes], Asked]
+    arrays: Callable[[Scorer, Sequence[Asked]], Feeds]
+    answers: Callable[[Scorer, Sequence[Asked], Scores], list[bytes]]
+
+
+class Together(Generic[Asked]):
+    """A shortcut, see `service.api.shortcut`."""
+
+    def __init__(self, settings: Settings, lifecycle: Lifecycle, exchange: Exchange[Asked]) -> None:
+        self._settings, self._lifecycle, self._exchange = settings, lifecycle, exchange
+
+    def begin(self, bodies: Sequence[bytes], settle: Settle) -> None:
+        """Call `settle` once with the index of each body and its answer, now or a little later.
+
+        The answer is None where the application is to answer. Raises: NotReady; then nothing is settled.
+        """
+        scorer = self._lifecycle.scorer
+        for group in self._groups(scorer, bodies, settle):
+            try:
+                self._score(scorer, group, settle)
+            except (Overloaded, RequestInvalid, ScoreInvalid):  # each alone, the application finds whose it is
+                _refuse(group, settle)
+
+    def finish(self) -> None:
+        """Settle now what has been begun."""
+        if self._lifecycle.overlap is not None:
+            self._lifecycle.overlap.flush()
+
+    def _groups(self, scorer: Scorer, bodies: Sequence[bytes], settle: Settle) -> Iterator[Group[Asked]]:
+        """The requests that share a run, each with its index."""
+        group: Group[Asked] = []
+        sum_ms = 0.0
+        for index, body in enumerate(bodies):
+            try:
+                asked = self._exchange.read(scorer, self._settings.limits, body)
+            except RequestInvalid:
+                settle(index, None)
+                continue
+            own_ms = expected_ms(scorer, asked)
+            if own_ms > self._settings.inline_ms or self._lifecycle.batcher is not None:
+                settle(index, None)
+                continue
+            if sum_ms + own_ms > SHARED_MS and group:
+                yield group
+                group, sum_ms = [], 0.0
+            group.append((index, asked))
+            sum_ms += own_ms
+        if group:
+            yield group
+
+    def _score(self, scorer: Scorer, group: Group[Asked], settle: Settle) -> None:
+        """Raises: RequestInvalid, ScoreInvalid, Overloaded."""
+        requests = [asked for _, asked in group]
+        overlap = self._lifecycle.overlap
+        if overlap is None or sum(expected_ms(scorer, asked) for asked in requests) < self._settings.overlap_ms:
+            with self._lifecycle.prediction():
+                self._settle(scorer, group, settle, scorer.run(self._exchange.arrays(scorer, requests)))
+            return
+        feeds = self._exchange.arrays(scorer, requests)
+        self._lifecycle.enter()
+        overlap.put(
+            Work(scorer, feeds, len(feeds[scorer.manifest.row_user]), partial(self._leave, scorer, group, settle))
+        )
+
+    def _leave(self, scorer: Scorer, group: Group[Asked], settle: Settle, scores: Scores | None) -> None:
+        self._lifecycle.leave()
+        if scores is not None:
+            with suppress(Exception):  # the application will meet it again, and say what it is
+                self._settle(scorer, group, settle, scores)
+                return
+        _refuse(group, settle)
+
+    def _settle(self, scorer: Scorer, group: Group[Asked], settle: Settle, scores: Scores) -> None:
+        answers = self._exchange.answers(scorer, [asked for _, asked in group], scores)
+        for (index, _), answer in zip(group, answers, strict=True):
+            settle(index, answer)
+
+
+def _refuse(group: Group[Asked], settle: Settle) -> None:
+    for index, _ in group:
+        settle(index, None)
