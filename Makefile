@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format serve census lock benchmark-funnel benchmark-census clean
+.PHONY: help setup demo test test-containers lint format serve census lock benchmark-funnel benchmark-census clean
 
 BIN := .venv/bin
 READY := .venv/ready
@@ -42,19 +42,29 @@ $(READY): requirements/dev.lock pyproject.toml
 	@touch $@
 
 # Versions already locked are kept; `make lock UPGRADE=--upgrade` takes the newest.
-LOCK = $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 --fork-strategy fewest \
-  --generate-hashes --excludes requirements/excluded.txt --no-emit-package torch --no-annotate \
-  --custom-compile-command "make lock" $(UPGRADE)
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
+  --no-annotate --custom-compile-command "make lock" $(UPGRADE)
+LOCK = $(COMPILE) pyproject.toml --excludes requirements/excluded.txt --no-emit-package torch
+AS_DEV = --constraint requirements/dev.lock
 
 lock: $(READY) ## write requirements/*.lock from pyproject.toml
 	$(LOCK) --extra dev -o requirements/dev.lock
-	$(LOCK) --extra train --constraint requirements/dev.lock -o requirements/train.lock
-	$(LOCK) --extra serve --constraint requirements/dev.lock -o requirements/serve.lock
+	$(LOCK) --extra train $(AS_DEV) -o requirements/train.lock
+	$(LOCK) --extra serve $(AS_DEV) -o requirements/serve.lock
+	$(LOCK) --extra serve --extra batch $(AS_DEV) -o requirements/batch.lock
+	$(COMPILE) pyproject.toml --extra train $(AS_DEV) -o requirements/train-cuda.lock
+	$(COMPILE) pyproject.toml --extra serve --extra gpu --excludes requirements/excluded-gpu.txt $(AS_DEV) \
+	  -o requirements/serve-gpu.lock
+	$(COMPILE) requirements/image.in $(AS_DEV) -o requirements/image.lock
 
 # ---------------------------------------------------------------- checks
 
 test: lint ## lint, then every test
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/container
+	$(BIN)/python -m pytest tests/container -rs
+
+test-containers: $(READY) ## only the tests of images and of docker-compose.yml, which need a Docker engine
+	$(BIN)/python -m pytest tests/container -rs
 
 lint: $(READY) ## ruff, mypy (strict), import-linter
 	$(BIN)/ruff check .

@@ -10,6 +10,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 EXTRAS = ("serve", "train", "dev")
+IMAGES = ("batch", "serve-gpu", "train-cuda", "image")  # what only images are built from
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -38,7 +39,7 @@ def test_every_dependency_is_locked_at_a_version_that_pyproject_allows(extra: st
             assert requirement.specifier.contains(lock[requirement.name]), f"{requirement}: run make lock"
 
 
-@pytest.mark.parametrize("extra", EXTRAS)
+@pytest.mark.parametrize("extra", [*EXTRAS, *IMAGES])
 def test_every_package_has_hashes(extra: str) -> None:
     text = (ROOT / "requirements" / f"{extra}.lock").read_text()
     blocks = re.split(r"\n(?=[a-z0-9])", re.sub(r"^#.*\n", "", text, flags=re.MULTILINE).strip())
@@ -53,7 +54,7 @@ def test_torch_and_its_cuda_packages_are_left_to_setup(extra: str) -> None:
     assert cuda == set(), "add them to requirements/excluded.txt, and run make lock"
 
 
-@pytest.mark.parametrize("extra", EXTRAS)
+@pytest.mark.parametrize("extra", [*EXTRAS, *IMAGES])
 def test_a_lock_names_no_host_and_no_folder(extra: str) -> None:
     text = (ROOT / "requirements" / f"{extra}.lock").read_text()
     assert re.findall(r"://|^-|(?<![\w.])/\w+/", text, re.MULTILINE) == []
@@ -68,3 +69,14 @@ def test_what_serves_what_trains_and_what_develops_agree_on_versions() -> None:
 def test_torch_is_pinned_to_one_version() -> None:
     pins = [r for r in _declared(PROJECT["optional-dependencies"]["dev"]) if r.name == "torch"]
     assert [re.fullmatch(r"==\d+\.\d+\.\d+", str(pin.specifier)) is not None for pin in pins] == [True]
+
+
+def test_what_an_image_serves_with_is_what_is_tested() -> None:
+    serve, gpu = _lock("serve"), _lock("serve-gpu")
+    assert serve.items() <= _lock("batch").items() <= _lock("dev").items()
+    assert serve.items() - gpu.items() == {("onnxruntime", gpu["onnxruntime-gpu"])}
+
+
+def test_what_trains_on_cuda_is_what_trains_on_a_cpu_and_the_pinned_torch() -> None:
+    assert _lock("train").items() <= _lock("train-cuda").items()
+    assert f"torch=={_lock('train-cuda')['torch']}" in {str(one) for one in _declared(["fullfunnel[train]"])}
