@@ -20,7 +20,7 @@ from benchmarks.serving.peers import onnx_graph
 from benchmarks.serving.plan import Plan
 from benchmarks.serving.requests import GRAPHS, GraphKind, Request, make_plan
 from benchmarks.serving.server import ROOT, Running, ServerFailed, free_port, serving
-from benchmarks.serving.systems import ALONE, ENGINE, FULLFUNNEL, ONNX, OURS, SESSION, SYSTEMS, System
+from benchmarks.serving.systems import ALONE, ENGINE, ONNX, OURS, SESSION, SYSTEMS, System
 from benchmarks.serving.table import Line, Load, median, tables
 from service.scoring.scorer import Scorer
 
@@ -102,8 +102,6 @@ class Benchmark:
         environment |= {onnx_graph.PORT: str(port), onnx_graph.WORKERS: workers, **dict(system.environment)}
         names = {"bin": bin_, "python": bin_ / "python", "port": port, "workers": workers}
         command = [part.format(**names, bundle=bundle) for part in system.command]
-        if system is FULLFUNNEL and takes_workers():
-            command += ["--workers", workers]
         log = self.options.data / "serving" / f"{system.name}-{graph}.log"
         with serving(command, port, environment, log, [plan for _, plan in plans.values()]) as server:
             for load, job in missing.items():
@@ -167,13 +165,6 @@ def _load_arguments(load: Load, server: Running, plan: Path) -> list[str | Path]
     found: list[str | Path] = ["benchmarks.serving.load", plan]
     found += ["--port", str(server.port), "--pid", str(server.pid), "--connections", str(load.connections)]
     return [*found, "--rate", str(load.rate)] if load.rate else found
-
-
-@cache
-def takes_workers() -> bool:
-    """Whether this service can run as several processes."""
-    help_ = [sys.executable, "-m", "service", "--help"]
-    return "--workers" in subprocess.run(help_, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
 @cache

@@ -32,7 +32,26 @@ FULLFUNNEL = System(
     "Fullfunnel",
     wire="fullfunnel",
     path="/v1/predict",
-    command=("{python}", "-m", "service", "{bundle}", "--port", "{port}", "--drain-delay-s", "0"),
+    command=(
+        "{python}",
+        "-m",
+        "service",
+        "{bundle}",
+        "--port",
+        "{port}",
+        "--workers",
+        "{workers}",
+        "--drain-delay-s",
+        "0",
+    ),
+)
+ONE_CORE = System(
+    "one-core",
+    "Fullfunnel, one core a worker",
+    wire=FULLFUNNEL.wire,
+    path=FULLFUNNEL.path,
+    command=FULLFUNNEL.command,
+    environment=(("FULLFUNNEL_OVERLAP", "false"),),
 )
 SESSION = System("session", "Fullfunnel's session alone, one process", wire="fullfunnel")
 ENGINE = System("engine", "the graph alone, one process")
@@ -95,6 +114,6 @@ PEERS = (
         requirements=("mosec==0.9.8",),
     ),
 )
-SYSTEMS = (FULLFUNNEL, SESSION, ENGINE, *PEERS)
-OURS = (FULLFUNNEL, SESSION)  # whatever graph the peers serve, these take the bundle
+SYSTEMS = (FULLFUNNEL, ONE_CORE, SESSION, ENGINE, *PEERS)
+OURS = (FULLFUNNEL, ONE_CORE, SESSION)  # whatever graph the peers serve, these take the bundle
 ALONE = (SESSION, ENGINE)  # no servers

@@ -156,7 +156,7 @@ def test_refusals_are_counted_apart() -> None:
 def test_answers_that_are_never_the_same_end_the_load() -> None:
     with (
         tiny_server(lambda call, request: (200, {"call": call})) as (port, _),
-        pytest.raises(load.LoadFailed, match="more than 16 different answers to one request"),
+        pytest.raises(load.LoadFailed, match=f"more than {load.MAX_DISTINCT} different answers to one request"),
     ):
         drive(port)
 
