@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,15 +63,22 @@ class Stack:
         """What a Python program prints, as JSON, inside a running container."""
         return json.loads(docker("exec", self.name(service), "python", "-c", program))
 
+    def wait_until(self, condition: Callable[[dict[str, Any]], bool], service: str = "service") -> dict[str, Any]:
+        """Until what the engine knows about a container fulfils the condition."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition(container := self.container(service)):
+            assert time.monotonic() < deadline, container["State"]
+            time.sleep(0.2)
+        return container
+
     def wait_until_healthy(self, service: str) -> dict[str, Any]:
         """Until the container's own health check says so."""
-        deadline = time.monotonic() + PATIENCE_S
-        while time.monotonic() < deadline:
-            container = self.container(service)
-            if container["State"]["Running"] and container["State"]["Health"]["Status"] == "healthy":
-                return container
-            time.sleep(0.2)
-        raise AssertionError(f"{service} did not become healthy: {container['State']}")
+        return self.wait_until(
+            lambda container: (
+                container["State"]["Running"] and container["State"].get("Health", {}).get("Status") == "healthy"
+            ),
+            service,
+        )
 
     def ask(self, method: str, path: str, body: object = None) -> tuple[int, dict[str, Any]]:
         """One request to the published port: status and answer."""

@@ -1,0 +1,187 @@
+"""docker-compose.yml, up: trains, serves, scores, survives a kill, drains, and is shut in as it says."""
+
+import http.client
+import json
+import threading
+from typing import Any
+
+import pytest
+
+from tests.container.engine import TAG, docker, python_in
+from tests.container.stack import DRAIN_DELAY_S, ROWS, Stack, kill_from_outside
+
+CLIENTS = 4
+CONFINEMENT = """
+import json, os, pathlib
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+def first(*paths):
+    return next((open(path).read().split() for path in paths if os.path.exists(path)), ["max"])
+def number(text):
+    return -1 if text == "max" else int(text)
+def writable(folder):
+    try:
+        pathlib.Path(folder, "probe").write_text("")
+        os.unlink(os.path.join(folder, "probe"))
+        return True
+    except OSError:
+        return False
+group = "/sys/fs/cgroup"
+quota = first(f"{group}/cpu.max") if os.path.exists(f"{group}/cpu.max") else (
+    first(f"{group}/cpu/cpu.cfs_quota_us") + first(f"{group}/cpu/cpu.cfs_period_us"))
+print(json.dumps({
+    "user": os.getuid(), "group": os.getgid(), "groups": os.getgroups(),
+    "capabilities": [int(status[name], 16) for name in ("CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb")],
+    "no_new_privileges": int(status["NoNewPrivs"]), "seccomp": int(status["Seccomp"]),
+    "writable": [folder for folder in "/ /opt /opt/venv /etc /work /bundles /tmp".split() if writable(folder)],
+    "memory": number(first(f"{group}/memory.max", f"{group}/memory/memory.limit_in_bytes")[0]),
+    "pids": number(first(f"{group}/pids.max", f"{group}/pids/pids.max")[0]),
+    "cores": number(quota[0]) / int(quota[-1]) if quota[0] not in ("max", "-1") else None,
+}))
+"""
+SCORES = """
+import json, sys
+import pyarrow.parquet as pq
+scores, log = pq.read_table("/data/scores.parquet"), pq.read_table("/data/demo/log.parquet")
+assert scores["impression_id"].equals(log["impression_id"])
+names = json.loads(sys.argv[1])
+print(json.dumps({"rows": scores.num_rows, "columns": scores.column_names,
+                  "head": scores.slice(0, 8).to_pylist(), "log": log.select(names).slice(0, 8).to_pylist()}))
+"""
+
+
+def violations(seen: dict[str, Any], memory: int, pids: int, cores: float | None) -> set[str]:
+    """In what a process inside is less confined than docker-compose.yml says."""
+    wanted = {
+        "user": 10001,
+        "group": 10001,
+        "groups": [10001],
+        "capabilities": [0] * 5,
+        "no_new_privileges": 1,
+        "seccomp": 2,
+        "writable": ["/tmp"],
+        "memory": memory,
+        "pids": pids,
+        "cores": cores,
+    }
+    return {name for name, value in wanted.items() if seen[name] != value}
+
+
+def test_the_trainer_ends_before_the_service_begins_and_the_service_answers(stack: Stack) -> None:
+    trainer, service = stack.container("trainer")["State"], stack.container("service")["State"]
+    assert (trainer["Status"], trainer["ExitCode"]) == ("exited", 0)
+    assert trainer["FinishedAt"] < service["StartedAt"] and service["Health"]["Status"] == "healthy"
+    status, answer = stack.ask("POST", "/v1/predict", stack.request())
+    assert status == 200 and answer["model"]["name"] == "demo-ple"
+    assert all(0 < score < 1 for score in answer["pctcvr"]) and len(answer["pctcvr"]) > 1
+
+
+def test_a_bundle_that_is_there_is_not_trained_again(stack: Stack) -> None:
+    digest = stack.ask("GET", "/v1/model")[1]["digest"]
+    assert "/bundles/demo is trained already" in stack.compose("run", "--rm", "trainer")
+    stack.compose("up", "--detach", "--wait", "--pull", "never")
+    assert stack.ask("GET", "/v1/model")[1]["digest"] == digest
+
+
+def test_a_process_of_the_service_is_confined_as_the_file_says(stack: Stack) -> None:
+    assert violations(stack.python("service", CONFINEMENT), memory=2**30, pids=128, cores=2) == set()
+
+
+def test_the_confinement_is_not_that_of_any_container(stack: Stack) -> None:
+    seen = python_in(f"fullfunnel-serve:{TAG}", CONFINEMENT, "--user", "0", "--security-opt", "seccomp=unconfined")
+    everything = violations(seen, memory=2**30, pids=128, cores=2)
+    assert everything == set(seen)
+
+
+def test_every_container_of_the_file_is_hardened_and_publishes_to_this_machine_only(stack: Stack) -> None:
+    services = json.loads(stack.compose("--profile", "*", "config", "--format", "json"))["services"]
+    assert {"trainer", "service", "batch", "service-gpu"} <= services.keys()
+    for name, service in services.items():
+        assert service["read_only"] and service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["mem_limit"] and service["pids_limit"], name
+        assert {port["host_ip"] for port in service.get("ports", ())} <= {"127.0.0.1"}, name
+    published = stack.container("service")["NetworkSettings"]["Ports"]["8000/tcp"]
+    assert [binding["HostIp"] for binding in published] == ["127.0.0.1"]
+
+
+def test_a_table_scored_in_the_batch_container_has_the_scores_of_the_service(stack: Stack) -> None:
+    stack.compose("--profile", "batch", "run", "--rm", "batch")
+    features = stack.ask("GET", "/v1/model")[1]["features"]
+    sides = {feature["name"]: feature["side"] for feature in features}
+    volume = ("--volume", "fullfunnel-test_data:/data:ro", "--entrypoint", "python")
+    seen = json.loads(docker("run", "--rm", *volume, f"fullfunnel-batch:{TAG}", "-c", SCORES, json.dumps(list(sides))))
+    assert seen["rows"] == ROWS and set(seen["columns"]) == {"impression_id", "pctr", "pcvr", "pctcvr"}
+    for row, scores in zip(seen["log"], seen["head"], strict=True):
+        user = {name: row[name] for name in row if sides[name] == "user"}
+        item = {name: row[name] for name in row if sides[name] == "item"}
+        status, answer = stack.ask("POST", "/v1/predict", {"user": user, "candidates": [item]})
+        assert status == 200
+        assert {name: answer[name][0] for name in ("pctr", "pcvr", "pctcvr")} == pytest.approx(
+            {name: scores[name] for name in ("pctr", "pcvr", "pctcvr")}, abs=1e-6
+        )
+
+
+def test_a_service_that_is_killed_comes_back_with_the_same_scores(stack: Stack) -> None:
+    request = stack.request()
+    before = stack.wait_until_healthy("service")
+    _, answer = stack.ask("POST", "/v1/predict", request)
+    kill_from_outside(before)
+    stack.wait_until(lambda container: container["RestartCount"] == before["RestartCount"] + 1)
+    after = stack.wait_until_healthy("service")
+    assert after["State"]["Pid"] != before["State"]["Pid"]
+    assert stack.ask("POST", "/v1/predict", request) == (200, answer)
+
+
+def test_a_service_that_is_stopped_under_load_fails_no_request_and_exits_with_0(stack: Stack) -> None:
+    body = json.dumps(stack.request())
+    stack.wait_until_healthy("service")
+    answered: list[int] = []
+    wrong: list[str] = []
+    busy = threading.Barrier(CLIENTS + 1)
+    clients = [
+        threading.Thread(target=_ask_while_ready, args=(stack.port, body, busy, answered, wrong))
+        for _ in range(CLIENTS)
+    ]
+    for client in clients:
+        client.start()
+    busy.wait(60)
+    docker("stop", stack.name("service"))
+    for client in clients:
+        client.join(60)
+    stopped = stack.container("service")["State"]
+    docker("start", stack.name("service"))
+    assert wrong == [] and len(answered) == CLIENTS and min(answered) > 0
+    assert (stopped["ExitCode"], stopped["OOMKilled"]) == (0, False)
+    stack.wait_until_healthy("service")
+
+
+def _ask_while_ready(port: int, body: str, busy: threading.Barrier, answered: list[int], wrong: list[str]) -> None:
+    """What a load balancer does: asks for readiness before each request, and turns away when there is none."""
+    count = 0
+    while True:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        try:
+            if _status(connection, "GET", "/readyz", None) != 200:
+                break
+            if (status := _status(connection, "POST", "/v1/predict", body)) != 200:
+                wrong.append(f"status {status}")
+        except OSError as error:
+            wrong.append(repr(error))
+            break
+        finally:
+            connection.close()
+        count += 1
+        if count == 5:
+            busy.wait(60)
+    answered.append(count)
+
+
+def _status(connection: http.client.HTTPConnection, method: str, path: str, body: str | None) -> int:
+    connection.request(method, path, body, {"content-type": "application/json", "connection": "keep-alive"})
+    response = connection.getresponse()
+    response.read()
+    return response.status
+
+
+def test_the_delay_of_the_drain_is_the_one_that_was_asked_for(stack: Stack) -> None:
+    assert f"FULLFUNNEL_DRAIN_DELAY_S={DRAIN_DELAY_S}" in stack.container("service")["Config"]["Env"]
