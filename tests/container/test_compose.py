@@ -3,14 +3,14 @@
 import http.client
 import json
 import threading
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
 from tests.container.engine import TAG, docker, python_in
 from tests.container.stack import DRAIN_DELAY_S, ROWS, Stack, kill_from_outside
 
-CLIENTS = 4
+CLIENTS, WARM, PROBE_S = 4, 5, 0.5
 CONFINEMENT = """
 import json, os, pathlib
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
@@ -133,54 +133,64 @@ def test_a_service_that_is_killed_comes_back_with_the_same_scores(stack: Stack) 
 
 
 def test_a_service_that_is_stopped_under_load_fails_no_request_and_exits_with_0(stack: Stack) -> None:
-    body = json.dumps(stack.request())
     stack.wait_until_healthy("service")
-    answered: list[int] = []
-    wrong: list[str] = []
-    busy = threading.Barrier(CLIENTS + 1)
-    clients = [
-        threading.Thread(target=_ask_while_ready, args=(stack.port, body, busy, answered, wrong))
-        for _ in range(CLIENTS)
-    ]
-    for client in clients:
-        client.start()
-    busy.wait(60)
-    docker("stop", stack.name("service"))
-    for client in clients:
-        client.join(60)
+    balancer = Balancer(stack.port, json.dumps(stack.request()))
+    with balancer:
+        docker("stop", stack.name("service"))
     stopped = stack.container("service")["State"]
     docker("start", stack.name("service"))
-    assert wrong == [] and len(answered) == CLIENTS and min(answered) > 0
+    assert balancer.wrong == [] and min(balancer.answered) >= WARM
     assert (stopped["ExitCode"], stopped["OOMKilled"]) == (0, False)
     stack.wait_until_healthy("service")
 
 
-def _ask_while_ready(port: int, body: str, busy: threading.Barrier, answered: list[int], wrong: list[str]) -> None:
-    """What a load balancer does: asks for readiness before each request, and turns away when there is none."""
-    count = 0
-    while True:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+class Balancer:
+    """Sends requests, each on a new connection, until it sees, looking now and then, that the service is not ready."""
+
+    def __init__(self, port: int, body: str) -> None:
+        self.wrong: list[str] = []
+        self.answered = [0] * CLIENTS
+        self._port, self._body = port, body
+        self._not_ready, self._warm = threading.Event(), threading.Barrier(CLIENTS + 1)
+        clients = [threading.Thread(target=self._send, args=(number,), daemon=True) for number in range(CLIENTS)]
+        self._threads = [*clients, threading.Thread(target=self._look, daemon=True)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        self._warm.wait(60)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for thread in self._threads:
+            thread.join(60)
+
+    def _look(self) -> None:
+        while not self._not_ready.wait(PROBE_S):
+            if self._status("GET", "/readyz", None) != 200:
+                self._not_ready.set()
+
+    def _send(self, number: int) -> None:
+        while not self._not_ready.is_set():
+            status = self._status("POST", "/v1/predict", self._body)
+            if status != 200:
+                self.wrong.append(f"{status}")
+                return
+            self.answered[number] += 1
+            if self.answered[number] == WARM:
+                self._warm.wait(60)
+
+    def _status(self, method: str, path: str, body: str | None) -> int | str:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
         try:
-            if _status(connection, "GET", "/readyz", None) != 200:
-                break
-            if (status := _status(connection, "POST", "/v1/predict", body)) != 200:
-                wrong.append(f"status {status}")
+            connection.request(method, path, body, {"content-type": "application/json"})
+            response = connection.getresponse()
+            response.read()
+            return response.status
         except OSError as error:
-            wrong.append(repr(error))
-            break
+            return repr(error)
         finally:
             connection.close()
-        count += 1
-        if count == 5:
-            busy.wait(60)
-    answered.append(count)
-
-
-def _status(connection: http.client.HTTPConnection, method: str, path: str, body: str | None) -> int:
-    connection.request(method, path, body, {"content-type": "application/json", "connection": "keep-alive"})
-    response = connection.getresponse()
-    response.read()
-    return response.status
 
 
 def test_the_delay_of_the_drain_is_the_one_that_was_asked_for(stack: Stack) -> None:
