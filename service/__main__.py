@@ -10,6 +10,11 @@ from pathlib import Path
 
 from contract.errors import FullfunnelError
 
+OPTIONS = (
+    *("host", "port", "grpc_port", "admin_host", "admin_port", "insecure", "workers"),
+    *("provider", "intra_op_threads", "drain_delay_s"),
+)
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options; what is not given comes from FULLFUNNEL_ variables of the environment, or is the default."""
@@ -17,6 +22,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", help="address to listen on (127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on, 0 for any free one (8000)")
     parser.add_argument("--grpc-port", type=int, help="port to listen on for gRPC, 0 for any free one (no gRPC)")
+    parser.add_argument("--admin-host", help="address to listen on for operators (127.0.0.1)")
+    parser.add_argument("--admin-port", type=int, help="port for operators: /metrics; 0 for any free one (none)")
     parser.add_argument("--insecure", action="store_true", default=None, help="allow a host that others can reach")
     parser.add_argument("--workers", type=int, help="processes that serve, 0 for one for each core (1)")
     parser.add_argument("--provider", choices=("cpu", "cuda", "auto"), help="what runs the model (cpu)")
@@ -34,8 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-    options = ("host", "port", "grpc_port", "insecure", "workers", "provider", "intra_op_threads", "drain_delay_s")
-    return serve(args.bundle, Settings.read(**{name: getattr(args, name) for name in options}))
+    return serve(args.bundle, Settings.read(**{name: getattr(args, name) for name in OPTIONS}))
 
 
 def main() -> int:

@@ -50,6 +50,7 @@ def create_app(settings: Settings, lifecycle: Lifecycle) -> FastAPI:
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, FullfunnelError)  # noqa: S101
     kind = kind_of_error(error)
+    request.state.outcome = kind.slug
     if kind.status == 500:
         log.error("request %s: %s", request.state.request_id, error)
     return problem(kind, request.state.request_id, error, path=request.scope["path"])
@@ -58,9 +59,11 @@ async def _refused(request: Request, error: Exception) -> Response:
 async def _not_served(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
     kind, headers = kind_of_status(error.status_code), error.headers
+    request.state.outcome = kind.slug
     return problem(kind, request.state.request_id, path=request.scope["path"], headers=headers)
 
 
 async def _gone(request: Request, error: Exception) -> Response:
     """Nobody reads this: the client has hung up."""
+    request.state.outcome = None
     return Response(status_code=400)

@@ -6,12 +6,14 @@ Knows ASGI. Does not know routes.
 import logging
 import re
 import secrets
+import time
 from collections.abc import Iterable
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.lifecycle import Lifecycle
+from service.api.metrics.families import OK, OTHER
 from service.api.problems import kind_of_status, problem
 
 REQUEST_ID = "x-request-id"
@@ -32,8 +34,10 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = id_of(scope["headers"])
-        scope.setdefault("state", {})["request_id"] = request_id
+        request_id, began = id_of(scope["headers"]), time.perf_counter()
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
+        state["outcome"] = OK  # unless somebody says otherwise
         started = False
 
         async def send_signed(message: Message) -> None:
@@ -50,8 +54,12 @@ class Edge:
             await self._app(scope, receive, send_signed)
         except Exception:
             log.exception("request %s failed", request_id)
+            kind = kind_of_status(500)
+            state["outcome"] = kind.slug
             if not started:
-                await problem(kind_of_status(500), request_id, path=scope["path"])(scope, receive, send_signed)
+                await problem(kind, request_id, path=scope["path"])(scope, receive, send_signed)
+        if state["outcome"] is not None:  # somebody has been answered
+            self._lifecycle.recorder.request(getattr(scope.get("route"), "path", OTHER), state["outcome"], began)
 
 
 def new_request_id() -> str:

@@ -5,11 +5,14 @@ Knows states and counts. Does not know HTTP, nor how a scorer is loaded: it is g
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Protocol
 
 from contract.errors import NotReady, Overloaded
+from service.api.metrics.cells import Block
+from service.api.metrics.recorder import Recorder
 from service.api.overlap import Overlap
 from service.api.settings import Settings
 from service.scoring.batching import Batcher
@@ -19,12 +22,21 @@ from service.scoring.session import GPU
 log = logging.getLogger("fullfunnel")
 
 
+class Counted(Protocol):
+    """A request that has been read."""
+
+    @property
+    def count(self) -> int:
+        """How many candidates it asks about."""
+
+
 class Lifecycle:
     """The state of one serving process. Lives on the event loop; only `load` runs in a thread."""
 
-    def __init__(self, settings: Settings, load: Callable[[], Scorer]) -> None:
+    def __init__(self, settings: Settings, load: Callable[[], Scorer], recorder: Recorder | None = None) -> None:
         self.draining = False
         self.failure: Exception | None = None
+        self.recorder = recorder or recorder_of(settings, Block(1))
         self.threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="scoring")
         self.waiting = ThreadPoolExecutor(settings.limits.max_concurrency, thread_name_prefix="waiting")
         self._settings, self._limits = settings, settings.limits
@@ -42,9 +54,10 @@ class Lifecycle:
         except Exception as error:
             self.failure = error
             return
-        self.batcher = _batcher(scorer, self._settings)
+        self.recorder.watch(scorer)
+        self.batcher = _batcher(scorer, self._settings, self.recorder)
         if self.batcher is None and self._settings.overlaps:
-            self.overlap = Overlap(asyncio.get_running_loop())
+            self.overlap = Overlap(asyncio.get_running_loop(), self.recorder.queued)
         self._scorer = scorer
         manifest = scorer.manifest
         log.info(
@@ -78,6 +91,10 @@ class Lifecycle:
             raise NotReady("the service is stopping", remedy="send requests elsewhere")
         self.scorer  # noqa: B018
 
+    def tell(self) -> None:
+        """Let the other processes know how things stand."""
+        self.recorder.state(self.ready and not self.draining, self._predictions)
+
     @contextmanager
     def prediction(self) -> Iterator[None]:
         """One prediction under way. Raises: Overloaded."""
@@ -97,6 +114,11 @@ class Lifecycle:
         """It has been answered."""
         self._predictions -= 1
 
+    def note(self, asked: Counted | Sequence[Counted]) -> None:
+        """Count what is asked."""
+        for request in asked if isinstance(asked, Sequence) else (asked,):
+            self.recorder.prediction(request.count)
+
     def hold(self, size: int) -> None:
         """Count bytes of a body as held in memory. Raises: Overloaded."""
         if self._buffered_bytes + size > self._limits.max_buffered_bytes:
@@ -108,10 +130,21 @@ class Lifecycle:
         self._buffered_bytes -= size
 
 
-def _batcher(scorer: Scorer, settings: Settings) -> Batcher | None:
+def recorder_of(settings: Settings, block: Block, worker: int = 0) -> Recorder:
+    """What writes the row of a worker in `block`."""
+    return Recorder(block, worker, drift_every=settings.drift_every, drift_window_s=settings.drift_window_s)
+
+
+def _batcher(scorer: Scorer, settings: Settings, recorder: Recorder) -> Batcher | None:
     wait_ms = settings.batch_wait_ms
     if wait_ms is None:
         wait_ms = 1.0 if scorer.session.provider == GPU else 0.0
     if not wait_ms:
         return None
-    return Batcher(scorer, max_rows=settings.batch_rows, max_wait_ms=wait_ms, max_queue_ms=settings.queue_ms)
+    return Batcher(
+        scorer,
+        max_rows=settings.batch_rows,
+        max_wait_ms=wait_ms,
+        max_queue_ms=settings.queue_ms,
+        queued=recorder.queued,
+    )

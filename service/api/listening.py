@@ -12,26 +12,30 @@ from service.api.settings import Settings
 
 def check_exposure(settings: Settings) -> None:
     """Raises: SettingInvalid where other machines could ask without a key, unless that is what was asked for."""
-    if settings.insecure or settings.host == "localhost":
-        return
+    hosts = {"host": settings.host} | ({} if settings.admin_port is None else {"admin_host": settings.admin_host})
+    for name, host in hosts.items():
+        if settings.insecure or _is_loopback(host):
+            continue
+        raise SettingInvalid(
+            "other machines can reach this address, and the service asks nobody for a key",
+            place=f"{name} {host}",
+            remedy="listen on 127.0.0.1 behind a proxy that does ask, or say --insecure",
+        )
+
+
+def _is_loopback(host: str) -> bool:
     try:
-        if ipaddress.ip_address(settings.host).is_loopback:
-            return
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
-        pass
-    raise SettingInvalid(
-        "other machines can reach this address, and the service asks nobody for a key",
-        place=f"host {settings.host}",
-        remedy="listen on 127.0.0.1 behind a proxy that does ask, or say --insecure",
-    )
+        return False
 
 
-def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
+def listen(host: str, port: int, *, shared: bool = False, option: str = "--port") -> socket.socket:
     """A listening socket; port 0 takes any free one. With `shared`, other sockets may listen there too.
 
     Raises: AddressUnavailable.
     """
-    return _bound(host, port, shared, "--port", backlog=2048)
+    return _bound(host, port, shared, option, backlog=2048)
 
 
 def reserve(host: str, port: int, option: str) -> socket.socket:

@@ -6,9 +6,10 @@ and one thread. Does not know what a request looked like.
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
 from service.scoring.batching import merged, split
@@ -25,13 +26,14 @@ class Work:
     feeds: Feeds
     rows: int
     finish: Callable[[Scores | None], None]
+    arrived: float = field(default_factory=time.monotonic)
 
 
 class Overlap:
     """A thread that runs. `put` and `flush` are for the event loop; `close` ends the thread."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    def __init__(self, loop: asyncio.AbstractEventLoop, queued: Callable[[float], None] = lambda _: None) -> None:
+        self._loop, self._queued = loop, queued  # which is told how many seconds each work has waited
         self._waiting: SimpleQueue[Work | None] = SimpleQueue()
         self._done: SimpleQueue[tuple[Sequence[Work], Scores | None]] = SimpleQueue()
         self._under_way = 0
@@ -57,6 +59,9 @@ class Overlap:
         ahead: Work | None = None
         while (work := ahead or self._waiting.get()) is not None:
             works, ahead = self._sharing(work)
+            now = time.monotonic()
+            for each in works:
+                self._queued(now - each.arrived)
             self._done.put((works, _scores(works)))
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 self._loop.call_soon_threadsafe(self._finish_done)

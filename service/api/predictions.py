@@ -5,14 +5,15 @@ answer: it is given functions that do.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from concurrent.futures import Future
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from fastapi import Request, Response
 from starlette.requests import ClientDisconnect
 
-from service.api.lifecycle import Lifecycle
+from service.api.lifecycle import Counted, Lifecycle
 from service.api.receiving import JSON, body_of, check_media_type
 from service.api.settings import Limits, Settings
 from service.scoring.batching import Batcher
@@ -20,14 +21,6 @@ from service.scoring.scorer import Feeds, Scorer, Scores
 
 # of larger bodies also the reading takes long, however few candidates there are
 INLINE_BYTES = 256 * 1024
-
-
-class Counted(Protocol):
-    """A request that has been read."""
-
-    @property
-    def count(self) -> int:
-        """How many candidates it asks about."""
 
 
 Asked = TypeVar("Asked", bound=Counted | Sequence[Counted])
@@ -76,12 +69,17 @@ class Predictions:
         scorer = self._lifecycle.scorer
         with self._lifecycle.prediction():
             asked = read(scorer, self._settings.limits, body)
+            self._lifecycle.note(asked)
             if self._lifecycle.batcher is not None:
                 return await self._together(self._lifecycle.batcher, scorer, answer, asked)
             if len(body) <= INLINE_BYTES and expected_ms(scorer, asked) <= self._settings.inline_ms:
-                return answer(scorer, asked)
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._lifecycle.threads, answer, scorer, asked)
+                return self._answer(answer, scorer, asked, time.monotonic())
+            loop, now = asyncio.get_running_loop(), time.monotonic()
+            return await loop.run_in_executor(self._lifecycle.threads, self._answer, answer, scorer, asked, now)
+
+    def _answer(self, answer: Callable[[Scorer, Asked], Answer], scorer: Scorer, asked: Asked, since: float) -> Answer:
+        self._lifecycle.recorder.queued(time.monotonic() - since)
+        return answer(scorer, asked)
 
     async def _together(
         self, batcher: Batcher, scorer: Scorer, answer: Callable[[Scorer, Asked], Answer], asked: Asked

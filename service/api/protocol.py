@@ -7,6 +7,7 @@ beside the application. Knows uvicorn's httptools protocol. Does not know routes
 
 import asyncio
 import re
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -25,9 +26,10 @@ class Refused(Exception):
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """One connection. `limits` is set on a subclass."""
+    """One connection. `limits` is set on a subclass; `refused` is told of what is refused here."""
 
     limits: Limits
+    refused: Callable[[Kind], None] = staticmethod(lambda _: None)
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -149,6 +151,7 @@ class GuardedProtocol(HttpToolsProtocol):
         ):  # the application has refused the body before it was all there
             self.transport.close()
             return
+        self.refused(kind)
         request_id = new_request_id()
         content = document(kind, request_id)
         head = [

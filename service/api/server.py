@@ -7,6 +7,8 @@ notice), then the socket closes, requests under way are finished, and the proces
 SIGTERM, the delay is left out.
 """
 
+import asyncio
+import logging
 import signal
 import socket
 import time
@@ -17,9 +19,12 @@ import uvicorn
 
 from service.api.app import create_app
 from service.api.lifecycle import Lifecycle
+from service.api.listening import listen
 from service.api.predictions import Predictions
 from service.api.protocol import GuardedProtocol
 from service.api.settings import Settings
+
+log = logging.getLogger("fullfunnel")
 
 
 class Server(uvicorn.Server):
@@ -32,9 +37,17 @@ class Server(uvicorn.Server):
         self.lifecycle, self._settings = lifecycle, settings
         self._stop_at = float("inf")
         self._rpc: Any = None
+        self._admin: asyncio.Server | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen for gRPC too, where a port is set. Raises: AddressUnavailable."""
+        """Listen for gRPC and for operators too, where a port is set. Raises: AddressUnavailable."""
+        if self._settings.admin_port is not None:
+            from service.api import admin
+
+            address = self._settings.admin_host, self._settings.admin_port
+            listener = listen(*address, shared=self.shares_ports, option="--admin-port")
+            self._admin = await admin.start(listener, self.lifecycle, self._settings.limits)
+            log.info("listening for operators on http://%s:%d/metrics", *listener.getsockname()[:2])
         if self._settings.grpc_port is not None:
             from service.api.v2 import rpc  # slow to import, and most services do without
 
@@ -50,6 +63,8 @@ class Server(uvicorn.Server):
             spent = int(time.monotonic() - began)
             self.config.timeout_graceful_shutdown = max(0, self._settings.stop_timeout_s - spent)
         await super().shutdown(sockets)
+        if self._admin is not None:
+            self._admin.close()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal: the first SIGTERM starts the delay, anything after it ends it."""
@@ -64,6 +79,7 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second: is it time to go?"""
+        self.lifecycle.tell()
         if self.lifecycle.failure is not None or time.monotonic() >= self._stop_at:
             self.should_exit = True
         return await super().on_tick(counter)

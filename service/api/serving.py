@@ -11,14 +11,15 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import uvicorn
 
 from contract.errors import FullfunnelError
-from service.api.lifecycle import Lifecycle
+from service.api.lifecycle import Lifecycle, recorder_of
 from service.api.listening import check_exposure, listen, listen_together, reserve
+from service.api.metrics.cells import Block
 from service.api.routes import shortcuts
 from service.api.server import Server, config_of
 from service.api.settings import Settings
@@ -45,7 +46,8 @@ def serve(bundle: Path, settings: Settings) -> int:
 def _serve_alone(bundle: Path, settings: Settings) -> int:
     with listen(settings.host, settings.port) as listener:
         _say_where(listener)
-        lifecycle = Lifecycle(settings, lambda: Scorer.load(bundle, settings.scoring))
+        recorder = recorder_of(settings, Block(1))
+        lifecycle = Lifecycle(settings, lambda: Scorer.load(bundle, settings.scoring), recorder)
         config = config_of(settings, lifecycle, _protocol(settings, lifecycle))
         Server(config, lifecycle, settings).run(sockets=[listener])
     if lifecycle.failure is not None:
@@ -59,10 +61,11 @@ def _serve_together(bundle: Path, settings: Settings, workers: int) -> int:
     load = _loader(bundle, settings)
 
     patience_s = settings.drain_delay_s + settings.stop_timeout_s + GRACE_S
-    with closing(Spread(workers)) as spread, _one_port_of_grpc(settings) as settings:
+    block = Block(workers)
+    with closing(Spread(workers)) as spread, _one_port_each(settings) as settings:
 
         def work(number: int, listener: socket.socket, pulse: Pulse) -> int:
-            lifecycle = Lifecycle(settings, load)
+            lifecycle = Lifecycle(settings, load, recorder_of(settings, block, number))
             config = config_of(settings, lifecycle, spread_over(_protocol(settings, lifecycle), spread, number))
             Worker(config, lifecycle, settings, spread, number, pulse).run(sockets=[listener])
             if isinstance(lifecycle.failure, FullfunnelError):
@@ -78,13 +81,17 @@ def _serve_together(bundle: Path, settings: Settings, workers: int) -> int:
 
 
 @contextmanager
-def _one_port_of_grpc(settings: Settings) -> Iterator[Settings]:
-    """The settings with the port that all workers are to listen on for gRPC, kept from other programs meanwhile."""
-    if settings.grpc_port is None:
-        yield settings
-        return
-    with reserve(settings.host, settings.grpc_port, option="--grpc-port") as held:
-        yield settings.model_copy(update={"grpc_port": held.getsockname()[1]})
+def _one_port_each(settings: Settings) -> Iterator[Settings]:
+    """The settings with the ports that all workers are to listen on, kept from other programs meanwhile."""
+    with ExitStack() as stack:
+        ports = {}
+        if settings.grpc_port is not None:
+            held = stack.enter_context(reserve(settings.host, settings.grpc_port, option="--grpc-port"))
+            ports["grpc_port"] = held.getsockname()[1]
+        if settings.admin_port is not None:
+            held = stack.enter_context(reserve(settings.admin_host, settings.admin_port, option="--admin-port"))
+            ports["admin_port"] = held.getsockname()[1]
+        yield settings.model_copy(update=ports)
 
 
 def _loader(bundle: Path, settings: Settings) -> Callable[[], Scorer]:

@@ -47,6 +47,10 @@ class Settings(BaseSettings):
     grpc_port: int | None = Field(
         default=None, ge=0, le=65535, description="port to listen on for gRPC; 0: any free one; None: no gRPC"
     )
+    admin_host: str = Field(default="127.0.0.1", description="address to listen on for operators: /metrics")
+    admin_port: int | None = Field(
+        default=None, ge=0, le=65535, description="port to listen on for operators; 0: any free one; None: not at all"
+    )
     insecure: bool = Field(default=False, description="allow an address other machines reach, without any key")
     workers: int = Field(default=1, ge=0, le=1024, description="processes that serve; 0: one for each core")
     worker_silence_s: float = Field(default=30, ge=2, description="seconds until a worker that hangs is replaced")
@@ -68,6 +72,8 @@ class Settings(BaseSettings):
         default=None, description="run the model while the event loop reads on; None: where cores are left over"
     )
     overlap_ms: float = Field(default=0.1, ge=0, description="expected ms from which a run overlaps with reading")
+    drift_every: int = Field(default=8, ge=0, description="one prediction in so many is looked at for drift; 0: none")
+    drift_window_s: float = Field(default=3600, ge=12, description="seconds of traffic that drift is told of")
     limits: Limits = Field(default_factory=Limits)
 
     @classmethod

@@ -7,6 +7,7 @@ drains) takes the way through the application, which decides and answers alone. 
 Does not know what a prediction is.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -15,6 +16,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from contract.errors import Overloaded
 from service.api.edge import REQUEST_ID, id_of
 from service.api.lifecycle import Lifecycle
+from service.api.metrics.families import OK, OTHER
+from service.api.problems import Kind
 from service.api.protocol import GuardedProtocol
 from service.api.receiving import is_accepted
 from service.api.settings import Limits
@@ -96,6 +99,7 @@ class ShortcutProtocol(GuardedProtocol):
         super().__init__(*args, **options)
         self._body: list[bytes] | None = None  # of a request that may be answered here
         self._held = 0
+        self._began = 0.0
         self.waits = False  # for the turn to answer
 
     @property
@@ -122,7 +126,7 @@ class ShortcutProtocol(GuardedProtocol):
             except Overloaded:
                 pass
             else:
-                self._body, self._held = [], size
+                self._body, self._held, self._began = [], size, time.perf_counter()
                 return
         super().begin()
 
@@ -177,6 +181,7 @@ class ShortcutProtocol(GuardedProtocol):
         head = [STATUS_LINE[200], *(b"%b: %b\r\n" % header for header in self.server_state.default_headers)]
         head.append(HEAD % (id_of(self.headers).encode(), len(content)))
         self.transport.write(b"".join([*head, content]))
+        self.lifecycle.recorder.request(self.url.decode(), OK, self._began)
         self.on_response_complete()
 
     def _hand_over(self) -> None:
@@ -194,5 +199,14 @@ class ShortcutProtocol(GuardedProtocol):
 
 def shortened_by(limits: Limits, lifecycle: Lifecycle, shortcuts: Shortcuts) -> type[ShortcutProtocol]:
     """The protocol with these limits and shortcuts."""
-    given = {"limits": limits, "lifecycle": lifecycle, "turn": Turn(shortcuts)}
+
+    def refused(kind: Kind) -> None:
+        lifecycle.recorder.request(OTHER, kind.slug, time.perf_counter())
+
+    given = {
+        "limits": limits,
+        "lifecycle": lifecycle,
+        "turn": Turn(shortcuts),
+        "refused": staticmethod(refused),
+    }
     return type("ShortenedBy", (ShortcutProtocol,), given)

@@ -6,7 +6,7 @@ or an answer: it is given functions that do.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic
@@ -82,13 +82,17 @@ class Together(Generic[Asked]):
         overlap = self._lifecycle.overlap
         if overlap is None or sum(expected_ms(scorer, asked) for asked in requests) < self._settings.overlap_ms:
             with self._lifecycle.prediction():
-                self._settle(scorer, group, settle, scorer.run(self._exchange.arrays(scorer, requests)))
+                feeds = self._exchange.arrays(scorer, requests)
+                self._lifecycle.recorder.queued(0.0)
+                self._settle(scorer, group, settle, scorer.run(feeds))
             return
-        feeds = self._exchange.arrays(scorer, requests)
-        self._lifecycle.enter()
-        overlap.put(
-            Work(scorer, feeds, len(feeds[scorer.manifest.row_user]), partial(self._leave, scorer, group, settle))
-        )
+        with ExitStack() as stack:
+            self._lifecycle.enter()
+            stack.callback(self._lifecycle.leave)
+            feeds = self._exchange.arrays(scorer, requests)
+            stack.pop_all()
+        rows = len(feeds[scorer.manifest.row_user])
+        overlap.put(Work(scorer, feeds, rows, partial(self._leave, scorer, group, settle)))
 
     def _leave(self, scorer: Scorer, group: Group[Asked], settle: Settle, scores: Scores | None) -> None:
         self._lifecycle.leave()
@@ -99,7 +103,10 @@ class Together(Generic[Asked]):
         _refuse(group, settle)
 
     def _settle(self, scorer: Scorer, group: Group[Asked], settle: Settle, scores: Scores) -> None:
-        answers = self._exchange.answers(scorer, [asked for _, asked in group], scores)
+        requests = [asked for _, asked in group]
+        answers = self._exchange.answers(scorer, requests, scores)
+        for asked in requests:
+            self._lifecycle.note(asked)
         for (index, _), answer in zip(group, answers, strict=True):
             settle(index, answer)
 

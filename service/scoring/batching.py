@@ -8,7 +8,7 @@ before it costs. Knows arrays and time. Does not know what a request looked like
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,7 +33,16 @@ class Job:
 class Batcher:
     """Runs a scorer for many requests at once, on a thread of its own; `close` ends it."""
 
-    def __init__(self, scorer: Scorer, *, max_rows: int, max_wait_ms: float, max_queue_ms: float) -> None:
+    def __init__(
+        self,
+        scorer: Scorer,
+        *,
+        max_rows: int,
+        max_wait_ms: float,
+        max_queue_ms: float,
+        queued: Callable[[float], None] = lambda _: None,
+    ) -> None:
+        self._queued = queued  # told how many seconds each job has waited
         self._scorer, self._max_rows = scorer, max_rows
         self._max_wait_s, self._max_queue_s = max_wait_ms / 1000, max_queue_ms / 1000
         self._queue: deque[Job] = deque()
@@ -98,6 +107,9 @@ class Batcher:
         return jobs
 
     def _run(self, jobs: Sequence[Job]) -> None:
+        now = time.monotonic()
+        for job in jobs:
+            self._queued(now - job.arrived)
         try:
             scores = self._scorer.run(merged(self._scorer, [job.feeds for job in jobs]))
         except ScoreInvalid as error:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,18 @@ Feeds = Mapping[str, NDArray[Any]]  # an array for each input of the graph, and 
 Scores = dict[str, NDArray[np.float32]]
 
 TIMED_ROWS = 256
+
+
+class Observer(Protocol):
+    """Told of what a scorer does, from whatever thread it is done in."""
+
+    def read(self, tables: tuple[Table, Table], counts: tuple[int, int], feeds: Feeds) -> None:
+        """Users and candidates have been read, so many of each, into these arrays."""
+
+    def ran(self, rows: int, seconds: float, scores: Scores) -> None:
+        """The graph has run."""
+
+
 REMEDY = "export the bundle again with `fullfunnel train`"
 
 
@@ -36,6 +48,7 @@ class Scorer:
         self.row_ms = 0.0  # what one more candidate takes, measured by `load`
         self.session = Session(bundle.files[MODEL], settings)
         self._through: Callable[[Feeds], Scores] = self.run
+        self.observer: Observer | None = None  # of whatever this scorer does from now on
         self._outputs = [output.name for output in self.manifest.outputs]
         self._takes_row_user = self.manifest.row_user in self.session.inputs
         self._check_ports()
@@ -71,10 +84,15 @@ class Scorer:
             return {name: np.empty(0, dtype=np.float32) for name in self._outputs}
         if not self._takes_row_user:
             feeds = {name: array for name, array in feeds.items() if name != self.manifest.row_user}
+        began = time.perf_counter()
         scores = self.session.run(self._outputs, feeds)
+        seconds = time.perf_counter() - began
         if any(values.shape != (rows,) for values in scores) or not _are_probabilities(scores):
             raise ScoreInvalid("the model answered something that is not a probability")
-        return dict(zip(self._outputs, scores, strict=True))
+        found = dict(zip(self._outputs, scores, strict=True))
+        if self.observer is not None:
+            self.observer.ran(rows, seconds, found)
+        return found
 
     def through(self, run: Callable[[Feeds], Scores]) -> Self:
         """This scorer, with another way from what `read` made to the scores."""
@@ -103,6 +121,8 @@ class Scorer:
         feeds = self.users.arrays(users, people, faults)
         feeds |= self.candidates.arrays(candidates, len(row_user), faults)
         raise_all(faults)
+        if self.observer is not None:
+            self.observer.read((users, candidates), (people or 0, len(row_user)), feeds)
         return {**feeds, self.manifest.row_user: row_user}
 
     def unknown(self, users: Iterable[str], candidates: Iterable[str]) -> list[RequestInvalid]:

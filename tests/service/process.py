@@ -46,6 +46,11 @@ class ServiceProcess:
         """Where it listens for gRPC, if it was told to."""
         return int(self._wait_for(rb"listening on grpc://127\.0\.0\.1:(\d+)"))
 
+    @property
+    def admin_port(self) -> int:
+        """Where it listens for operators, if it was told to."""
+        return int(self._wait_for(rb"listening for operators on http://127\.0\.0\.1:(\d+)"))
+
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S)
 

@@ -6,6 +6,7 @@ know models. Imported only where a port is set: grpc takes 23 MB and some tenths
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any
@@ -25,6 +26,7 @@ from contract.errors import (
 )
 from service.api.edge import REQUEST_ID, new_request_id
 from service.api.lifecycle import Lifecycle
+from service.api.metrics.families import OK
 from service.api.predictions import Predictions
 from service.api.problems import kind_of_error, kind_of_status, sentence
 from service.api.settings import Limits, Settings
@@ -136,6 +138,10 @@ class Service:
         finally:
             self._lifecycle.release(len(body))
 
+    def answered(self, route: str, outcome: str, began: float) -> None:
+        """A call has come to an end."""
+        self._lifecycle.recorder.request(route, outcome, began)
+
     def _served(self, name: str, version: str) -> Scorer:
         scorer = self._lifecycle.scorer
         check_model(scorer, name, version)
@@ -168,7 +174,7 @@ def handler(service: Service, limits: Limits) -> Any:
         SERVICE,
         {
             name: grpc.stream_unary_rpc_method_handler(
-                partial(_guarded, method, limits.receive_timeout_s),
+                partial(_guarded, method, limits.receive_timeout_s, partial(service.answered, f"grpc/{name}")),
                 response_serializer=lambda message: message.SerializeToString(),
             )
             for name, method in methods.items()
@@ -176,14 +182,22 @@ def handler(service: Service, limits: Limits) -> Any:
     )
 
 
-async def _guarded(method: Method, receive_timeout_s: float, bodies: AsyncIterator[bytes], context: Any) -> Any:
+async def _guarded(
+    method: Method,
+    receive_timeout_s: float,
+    answered: Callable[[str, float], None],
+    bodies: AsyncIterator[bytes],
+    context: Any,
+) -> Any:
     """The answer, or an error as a code and a sentence; every answer carries an id, as in HTTP."""
-    request_id = new_request_id()
+    request_id, began = new_request_id(), time.perf_counter()
     context.set_trailing_metadata(((REQUEST_ID, request_id),))
     error: FullfunnelError | None = None
     try:
         body = await asyncio.wait_for(anext(bodies, b""), receive_timeout_s)
-        return await method(body)
+        answer = await method(body)
+        answered(OK, began)
+        return answer
     except TimeoutError:
         kind = kind_of_status(408)
     except FullfunnelError as refused:
@@ -193,6 +207,7 @@ async def _guarded(method: Method, receive_timeout_s: float, bodies: AsyncIterat
     except Exception:
         log.exception("request %s failed", request_id)
         kind = kind_of_status(500)
+    answered(kind.slug, began)
     await context.abort(CODES[kind.status], sentence(kind, error, MAX_DETAILS))
 
 
