@@ -15,6 +15,7 @@ classes to statuses, and `cli` turns any of them into one message and a non-zero
     │   └── TargetUnwritable  ParityBroken  GoldenMismatch
     ├── RequestInvalid        a client sent something that cannot be scored
     │   ├── BodyMalformed  BodyTooLarge  TooManyCandidates  TooManyRequests  TooDeep
+    │   ├── TableTooLarge
     │   ├── UnknownModel  UnknownField  UnknownFeature  FeatureMissing  ValueInvalid  LengthMismatch
     │   └── SeveralInvalid
     ├── JobInvalid            a batch job cannot be carried out
@@ -147,6 +148,10 @@ class BodyMalformed(RequestInvalid):
 
 class BodyTooLarge(RequestInvalid):
     """More bytes than the limit."""
+
+
+class TableTooLarge(RequestInvalid):
+    """A table of more rows, columns or bytes, as it is decoded, than the limit."""
 
 
 class TooManyCandidates(RequestInvalid):

@@ -20,6 +20,8 @@ from service.api.predictions import Predictions
 from service.api.problems import kind_of_error, kind_of_status, problem
 from service.api.routes import router
 from service.api.settings import Settings
+from service.api.tables import Tables
+from service.api.tables import router as tables_router
 from service.api.v2.http import router as v2_router
 
 log = logging.getLogger("fullfunnel")
@@ -33,11 +35,14 @@ def create_app(settings: Settings, lifecycle: Lifecycle) -> FastAPI:
         loading = asyncio.create_task(lifecycle.start())
         yield
         await loading
+        tables.close()
         lifecycle.close()
 
     app = FastAPI(title="Fullfunnel", lifespan=lifespan, redirect_slashes=False, redoc_url=None)
     predictions = Predictions(settings, lifecycle)
+    tables = Tables(settings, lifecycle)
     app.include_router(router(settings, lifecycle, predictions))
+    app.include_router(tables_router(tables))
     app.include_router(v2_router(lifecycle, predictions))
     app.add_middleware(Edge, lifecycle=lifecycle)
     app.add_exception_handler(FullfunnelError, _refused)

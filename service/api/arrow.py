@@ -17,7 +17,7 @@ import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from contract.errors import BodyMalformed, TooManyCandidates, ValueInvalid
+from contract.errors import BodyMalformed, RequestInvalid, TooManyCandidates, ValueInvalid
 from service.api.ranking import name_of, ranked, wire_of
 from service.api.settings import Limits
 from service.api.wire import RankingRequest
@@ -37,7 +37,10 @@ def read_request(scorer: Scorer, limits: Limits, body: bytes) -> RankingRequest:
     Raises: RequestInvalid.
     """
     try:
-        _check_messages(body, limits)
+        too_many = TooManyCandidates(
+            f"more than {limits.max_candidates} candidates", place="candidates", remedy="send them in several requests"
+        )
+        check_stream(body, limits.max_candidates, limits.max_rows, too_many)
         with pa.ipc.open_stream(body) as reader:
             table = reader.read_all()
         table.validate(full=True)
@@ -81,8 +84,11 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
-def _check_messages(body: bytes, limits: Limits) -> None:
-    """Refuse what would grow in memory. Raises: BodyMalformed, TooManyCandidates, struct.error."""
+def check_stream(body: bytes, max_rows: int, max_length: int, too_many: RequestInvalid) -> None:
+    """Refuse what would grow in memory: compressed buffers, or more rows, or longer batches and dictionaries.
+
+    Raises: BodyMalformed, `too_many`, struct.error.
+    """
     rows, at = 0, 0
     while at + 8 <= len(body):
         if body[at : at + 4] != CONTINUATION:
@@ -103,12 +109,8 @@ def _check_messages(body: bytes, limits: Limits) -> None:
             length = _int64(message, header, LENGTH)
             if kind == RECORD_BATCH:
                 rows += length
-            if not 0 <= length <= limits.max_rows or rows > limits.max_candidates:
-                raise TooManyCandidates(
-                    f"more than {limits.max_candidates} candidates",
-                    place="candidates",
-                    remedy="send them in several requests",
-                )
+            if not 0 <= length <= max_length or rows > max_rows:
+                raise too_many
         if not 0 <= body_length <= len(body):
             raise BodyMalformed("the body is not an Arrow stream", place=f"byte {at}")
         at = start + size + body_length

@@ -34,10 +34,15 @@ class Kind:
 
 # the first row whose class fits decides
 KINDS = (
-    Kind(400, "body-malformed", "The body is not JSON", errors.BodyMalformed),
+    Kind(400, "body-malformed", "The body is not of its format", errors.BodyMalformed),
     Kind(400, "too-deep", "The JSON is nested too deeply", errors.TooDeep),
     Kind(404, "unknown-model", "A model that is not served here", errors.UnknownModel),
     Kind(413, "body-too-large", "The body is too large", errors.BodyTooLarge),
+    Kind(413, "table-too-large", "The table is too large", errors.TableTooLarge),
+    Kind(422, "column-missing", "A column that is needed is missing", errors.ColumnMissing),
+    Kind(422, "column-type-invalid", "A column of a type that cannot be scored", errors.ColumnTypeInvalid),
+    Kind(422, "table-invalid", "The table cannot be scored", errors.DataInvalid),
+    Kind(422, "rows-refused", "Rows that cannot be scored", errors.RowsRefused),
     Kind(422, "too-many-candidates", "Too many candidates", errors.TooManyCandidates),
     Kind(422, "too-many-requests", "Too many requests in one call", errors.TooManyRequests),
     Kind(422, "unknown-field", "A field that requests do not have", errors.UnknownField),

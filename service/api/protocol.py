@@ -15,7 +15,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from contract.errors import BodyTooLarge
 from service.api.edge import REQUEST_ID, new_request_id
 from service.api.problems import MEDIA_TYPE, Kind, document, kind_of_error, kind_of_status
-from service.api.settings import Limits
+from service.api.settings import SMALL_PIECE, Limits
 
 IDLE, HEAD, BODY = "idle", "head", "body"
 UPGRADE = re.compile(rb"(?<=\n)upgrade(?=:)", re.IGNORECASE)
@@ -82,7 +82,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
-        self._pieces += 1
+        self._pieces += len(body) < SMALL_PIECE
         if self._pieces > self.limits.max_body_chunks:
             self._refuse(kind_of_error(BodyTooLarge("")))
         self.take(body)

@@ -3,7 +3,7 @@
 Knows content types and sizes. Does not know what is in the body. How long it may take is `protocol.py`'s to say.
 """
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 
 from starlette.exceptions import HTTPException
@@ -11,7 +11,7 @@ from starlette.requests import Request
 
 from contract.errors import BodyTooLarge
 from service.api.lifecycle import Lifecycle
-from service.api.settings import Limits
+from service.api.settings import SMALL_PIECE, Limits
 
 JSON = frozenset({"application/json"})
 
@@ -35,24 +35,42 @@ async def body_of(request: Request, limits: Limits, lifecycle: Lifecycle) -> Asy
 
     Raises: BodyTooLarge, Overloaded, starlette's ClientDisconnect.
     """
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and len(declared) < 20 and int(declared) > limits.max_body_bytes:
-        raise _too_large(limits)
-    pieces: list[bytes] = []
     held = 0
+
+    def hold(size: int) -> None:
+        nonlocal held
+        lifecycle.hold(size)
+        held += size
+
     try:
-        async for piece in request.stream():
-            if held + len(piece) > limits.max_body_bytes:
-                raise _too_large(limits)
-            if len(pieces) == limits.max_body_chunks and piece:  # Starlette ends every stream with an empty piece
-                raise BodyTooLarge(f"more than {limits.max_body_chunks} pieces", remedy="send larger pieces")
-            lifecycle.hold(len(piece))
-            held += len(piece)
-            pieces.append(piece)
-        yield b"".join(pieces)
+        yield await received(request, limits.max_body_bytes, limits.max_body_chunks, hold)
     finally:
         lifecycle.release(held)
 
 
-def _too_large(limits: Limits) -> BodyTooLarge:
-    return BodyTooLarge(f"more than {limits.max_body_bytes} bytes", remedy="send fewer candidates at once")
+async def received(
+    request: Request, max_bytes: int, max_pieces: int, hold: Callable[[int], None] = lambda size: None
+) -> bytes:
+    """The body, counted while it arrives; `hold` is told of each piece first.
+
+    Raises: BodyTooLarge, starlette's ClientDisconnect, what `hold` raises.
+    """
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and len(declared) < 20 and int(declared) > max_bytes:
+        raise _too_large(max_bytes)
+    pieces: list[bytes] = []
+    size = small = 0
+    async for piece in request.stream():
+        if size + len(piece) > max_bytes:
+            raise _too_large(max_bytes)
+        small += 0 < len(piece) < SMALL_PIECE  # Starlette ends every stream with an empty piece
+        if small > max_pieces:
+            raise BodyTooLarge(f"more than {max_pieces} small pieces", remedy="send larger pieces")
+        hold(len(piece))
+        size += len(piece)
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _too_large(max_bytes: int) -> BodyTooLarge:
+    return BodyTooLarge(f"more than {max_bytes} bytes", remedy="send less at once")

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from contract.errors import SettingInvalid
 from service.scoring.settings import Provider, ScoringSettings
 
+SMALL_PIECE = 1024  # bytes: larger pieces of a body are not counted
 FROM_ENVIRONMENT = SettingsConfigDict(env_prefix="FULLFUNNEL_", frozen=True, extra="forbid")
 
 
@@ -22,7 +23,9 @@ class Limits(BaseSettings):
     model_config = FROM_ENVIRONMENT
 
     max_body_bytes: int = Field(default=2 * 2**20, ge=1, description="bytes of a request body")
-    max_body_chunks: int = Field(default=8192, ge=1, description="pieces a request body may arrive in")
+    max_body_chunks: int = Field(
+        default=8192, ge=1, description="pieces of less than 1 KiB a request body may arrive in"
+    )
     max_head_bytes: int = Field(default=16 * 1024, ge=256, description="bytes of request line and headers")
     max_headers: int = Field(default=64, ge=1, description="headers of a request")
     receive_timeout_s: float = Field(default=10, gt=0, description="seconds within which a request must have arrived")
@@ -35,6 +38,13 @@ class Limits(BaseSettings):
     max_cells: int = Field(default=2**22, ge=1, description="values of one sequence feature over all rows, padded")
     max_concurrency: int = Field(default=64, ge=1, description="predictions under way at once; more are refused (503)")
     max_buffered_bytes: int = Field(default=64 * 2**20, ge=1, description="bytes of all bodies held at once (503)")
+    max_table_bytes: int = Field(default=32 * 2**20, ge=1, description="bytes of a table sent to /v1/score")
+    max_table_rows: int = Field(default=1_000_000, ge=1, description="rows of such a table")
+    max_table_columns: int = Field(default=2000, ge=1, description="columns of such a table")
+    max_table_expanded_bytes: int = Field(
+        default=256 * 2**20, ge=1, description="bytes of the columns that are read of it, as they are decoded"
+    )
+    max_tables: int = Field(default=2, ge=1, description="tables under way at once; more are refused (503)")
 
 
 class Settings(BaseSettings):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from contract.errors import RequestInvalid, SeveralInvalid
 from contract.features import INT64_MISSING, Sequence
+from service.batch.dictionaries import Dictionaries
 from service.batch.lists import Spans, spans_of
 from service.batch.people import people
 from service.batch.typed import integers, numbers, words
@@ -64,7 +65,8 @@ class Arrays:
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer
         self._dtypes = {entry.name: entry.dtype for entry in scorer.manifest.inputs}
-        self._unknown = {name: found.unknown for name, found in scorer.session.words.items()}
+        self.unknown = {name: found.unknown for name, found in scorer.session.words.items()}
+        self.dictionaries = Dictionaries()
 
     def read(self, batch: pa.RecordBatch) -> Ready:
         """A batch that has a column for every feature, of a type that `typed.check_type` lets pass.
@@ -84,9 +86,9 @@ class Arrays:
             row_user = np.zeros(batch.num_rows, np.int64)
         user_refused = np.zeros(len(firsts), np.bool_)
         per_user = np.bincount(row_user, minlength=len(firsts))
-        of_user = _Side(users, raw, firsts, per_user, user_refused, self._unknown)
+        of_user = _Side(users, raw, firsts, per_user, user_refused, self)
         every = np.arange(batch.num_rows)
-        of_item = _Side(items, raw, every, None, refused, self._unknown)
+        of_item = _Side(items, raw, every, None, refused, self)
         feeds = of_user.arrays() | of_item.arrays()
         if user_refused.any():
             refused |= user_refused[row_user]
@@ -147,10 +149,10 @@ class _Side:
         rows: NDArray[np.int64],
         weights: NDArray[np.int64] | None,
         refused: Mask,
-        unknown: Mapping[str, int],
+        arrays: Arrays,
     ) -> None:
         self._columns, self._raw, self._rows, self._weights = columns, raw, rows, weights
-        self._refused, self._unknown = refused, unknown
+        self._refused, self._of = refused, arrays
         self.seen: dict[str, Seen] = {}
 
     def arrays(self) -> dict[str, Array]:
@@ -164,7 +166,7 @@ class _Side:
         raw, reads = self._raw[name], self._columns.readers[name]
         values = raw.values if len(raw.values) == len(self._rows) else raw.values[self._rows]
         if raw.words is not None:
-            table, bad, absent = _table(reads, raw.words, values)
+            table, bad, absent = self._of.dictionaries.read(name, reads, raw.words, values)
             self._count_words(name, values, table, absent)
             wrong = (bad | absent) if refuse else bad
             if wrong.any():
@@ -214,21 +216,21 @@ class _Side:
     def _members(self, name: str, reads: Reader, raw: Raw, values: Array) -> tuple[Array, Mask | None]:
         if raw.words is None:
             return _numbers(reads, values)
-        table, bad, _ = _table(reads, raw.words, values)
+        table, bad, _ = self._of.dictionaries.read(name, reads, raw.words, values)
         return table[values], bad[values] if bad.any() else None
 
     def _count_words(self, name: str, codes: Array, table: Array, absent: Mask) -> None:
         counts = np.bincount(codes + 1, weights=self._weights, minlength=len(table))
         counts = np.concatenate([counts[1:], counts[:1]])  # code -1 is the last entry of the table
         missing = int(counts[absent].sum())
-        unknown = self._unknown.get(name)
+        unknown = self._of.unknown.get(name)
         strange = None if unknown is None else int(counts[(table == unknown) & ~absent].sum())
         self.seen[name] = Seen(missing, self._total() - missing, strange)
 
     def _count_steps(self, name: str, reads: Reader, padded: Array, main: Array) -> None:
         absent = reads.is_missing(padded)
         steps = (~absent).sum(axis=1)
-        unknown = self._unknown.get(name)
+        unknown = self._of.unknown.get(name)
         strange = None if unknown is None else self._sum((padded == unknown).sum(axis=1))
         self.seen[name] = Seen(self._sum(steps == 0), self._sum(steps), strange)
 
@@ -237,35 +239,6 @@ class _Side:
 
     def _sum(self, values: Array) -> int:
         return int(values.sum() if self._weights is None else (values * self._weights).sum())
-
-
-def _table(reads: Reader, dictionary: pa.Array, codes: Array) -> tuple[Array, Mask, Mask]:
-    """What the words of a dictionary are read as, with the missing value last; which are refused; which are missing.
-
-    Of a dictionary much larger than the batch only the words used are read.
-    """
-    size = len(dictionary)
-    used = np.arange(size)
-    if size > len(codes):
-        used = np.unique(codes)
-        used = used[used >= 0]
-        dictionary = dictionary.take(pa.array(used))
-    table = np.full(size + 1, reads.missing, dtype=reads.dtype)
-    bad, absent = np.zeros(size + 1, np.bool_), np.zeros(size + 1, np.bool_)
-    absent[-1] = True
-    try:
-        values = dictionary.to_pylist()
-        table[used] = reads.read(values)
-    except (BadValue, UnicodeDecodeError):
-        for index, place in enumerate(used):
-            try:
-                table[place] = reads.read([dictionary[index].as_py()])[0]
-            except (BadValue, UnicodeDecodeError):
-                bad[place] = True
-        values = [None if bad[place] else dictionary[index].as_py() for index, place in enumerate(used)]
-    if "" in values:
-        absent[used[values.index("")]] = True
-    return table, bad, absent
 
 
 def _numbers(reads: Reader, values: Array) -> tuple[Array, Mask | None]:

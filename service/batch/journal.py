@@ -8,7 +8,6 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +56,7 @@ class Journal:
     def add(self, done: Done) -> None:
         """A shard is written. Raises: TargetUnwritable."""
         self.done[done.index] = done
-        self._append(asdict(done))
+        self._append(vars(done))
 
     def _append(self, line: Mapping[str, Any]) -> None:
         try:

@@ -57,6 +57,24 @@ def differing(spans: Spans, values: Array, one: Ints, other: Ints) -> NDArray[np
     return unlike
 
 
+def differing_from_before(spans: Spans, values: Array) -> NDArray[np.bool_]:
+    """Which rows but the first do not hold the list of the row before: bool [B - 1].
+
+    What `differing` would say, in fewer passes: where two equally long lists follow each other, each value is compared
+    with the one a list's length further on.
+    """
+    lengths = spans.lengths
+    ends = np.cumsum(lengths)
+    before = ends - lengths
+    if len(values) != ends[-1] or (spans.starts != before).any():  # values that belong to no row
+        rows = np.arange(len(lengths) - 1)
+        return differing(spans, values, rows + 1, rows)
+    further = np.arange(len(values)) + np.repeat(lengths, lengths)
+    unlike = values != values.take(further, mode="clip") if len(values) else np.zeros(0, np.bool_)
+    count = np.concatenate([np.zeros(1, np.int32), np.cumsum(unlike, dtype=np.int32)])
+    return np.asarray((count[ends[:-1]] != count[before[:-1]]) | (lengths[1:] != lengths[:-1]))
+
+
 def hashes(spans: Spans, values: Array, rows: Ints) -> NDArray[np.uint64]:
     """A number for the list of each row [R]: the same for equal lists, and hardly ever for others."""
     lengths = spans.lengths[rows]

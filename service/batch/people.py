@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.batch.lists import Spans, differing, hashes, mix
+from service.batch.lists import Spans, differing, differing_from_before, hashes, mix
 
 Ints = NDArray[np.int64]
 ODD = np.uint64(0x9E3779B97F4A7C15)  # so that what stands in one column is not taken for what stands in another
@@ -27,8 +27,7 @@ def people(keys: Sequence[NDArray[Any]], lists: Sequence[Flat], rows: int) -> tu
     keys = [_comparable(key) for key in keys]
     if rows == 0:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    before = np.arange(rows - 1)
-    new = np.concatenate([[True], _unlike(keys, lists, before + 1, before)])
+    new = np.concatenate([[True], _unlike_before(keys, lists, rows)])
     heads = np.flatnonzero(new)
     user_of_head = _groups(keys, lists, heads)
     row_user = user_of_head[np.cumsum(new) - 1]
@@ -41,6 +40,16 @@ def _comparable(key: NDArray[Any]) -> NDArray[Any]:
     if key.dtype.kind == "f":
         return np.ascontiguousarray(key).view({2: np.int16, 4: np.int32, 8: np.int64}[key.dtype.itemsize])
     return key
+
+
+def _unlike_before(keys: Sequence[NDArray[Any]], lists: Sequence[Flat], rows: int) -> NDArray[np.bool_]:
+    """Which rows but the first are not of one user with the row before: bool [B - 1]."""
+    unlike = np.zeros(rows - 1, np.bool_)
+    for key in keys:
+        unlike |= key[1:] != key[:-1]
+    for spans, values in lists:
+        unlike |= differing_from_before(spans, values)
+    return unlike
 
 
 def _unlike(keys: Sequence[NDArray[Any]], lists: Sequence[Flat], one: Ints, other: Ints) -> NDArray[np.bool_]:

@@ -9,6 +9,7 @@ import importlib.metadata
 import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -34,18 +35,13 @@ def plan_of(job: Job, manifest: Manifest, digest: str) -> Plan:
     files, chosen = find(job.input, job.input_format)
     output = Output.of(job, chosen.name)
     _check_apart(output, files)
-    wanted = _features(manifest)
+    wanted = features_of(manifest)
     with ThreadPoolExecutor(SURVEYS_AT_ONCE) as pool:
         surveys = list(pool.map(lambda file: _survey(file, chosen, wanted), files))
-    schema = _with_partitions(surveys[0].schema, files)
-    keep = tuple(schema.names) if job.keep == (ALL,) else tuple(dict.fromkeys(job.keep))
+    columns = chosen_columns(job.keep, manifest, files, surveys)
+    keep, schema = columns.keep, columns.found
     labels = tuple(dict.fromkeys(task.label for task in manifest.tasks if task.label in schema.names))
-    scores = [entry.name for entry in manifest.outputs]
-    _check_keep(keep, schema, scores, files[0].path)
-    _check_columns(files, surveys, (*wanted.columns, *keep), wanted)
     in_files = [name for name in (*wanted.columns, *keep, *labels) if name not in files[0].partitions]
-    fields = [pa.field(name, plain(schema.field(name).type)) for name in keep]
-    fields += [pa.field(name, pa.float32()) for name in scores]
     shards = list(_shards(files, surveys)) or [Shard(0, files[0], (), 0, 0, 0)]
     return Plan(
         job=job,
@@ -54,7 +50,7 @@ def plan_of(job: Job, manifest: Manifest, digest: str) -> Plan:
         wanted=Wanted(tuple(dict.fromkeys(in_files)), wanted.dtypes, wanted.lists),
         keep=keep,
         labels=labels,
-        schema=pa.schema(fields).serialize().to_pybytes(),
+        schema=columns.written.serialize().to_pybytes(),
         shards=tuple(shards),
         identity={
             "bundle": digest,
@@ -65,7 +61,32 @@ def plan_of(job: Job, manifest: Manifest, digest: str) -> Plan:
     )
 
 
-def _features(manifest: Manifest) -> Wanted:
+@dataclass(frozen=True)
+class Chosen:
+    """The columns that are kept, the schema that was found, and the one that is written."""
+
+    keep: tuple[str, ...]
+    found: pa.Schema
+    written: pa.Schema
+
+
+def chosen_columns(keep: Sequence[str], manifest: Manifest, files: Sequence[File], surveys: Sequence[Survey]) -> Chosen:
+    """Check that every file has what is needed, and what is to be kept ((ALL,): every column).
+
+    Raises: DataInvalid, ColumnMissing, ColumnTypeInvalid, MixedTypes, SettingInvalid.
+    """
+    wanted = features_of(manifest)
+    schema = _with_partitions(surveys[0].schema, files)
+    keep = tuple(schema.names) if tuple(keep) == (ALL,) else tuple(dict.fromkeys(keep))
+    scores = [entry.name for entry in manifest.outputs]
+    _check_keep(keep, schema, scores, files[0].path)
+    _check_columns(files, surveys, (*wanted.columns, *keep), wanted)
+    fields = [pa.field(name, plain(schema.field(name).type)) for name in keep]
+    return Chosen(keep, schema, pa.schema([*fields, *(pa.field(name, pa.float32()) for name in scores)]))
+
+
+def features_of(manifest: Manifest) -> Wanted:
+    """The columns that the features of a bundle are read from."""
     dtypes = {entry.name: entry.dtype for entry in manifest.inputs}
     lists = frozenset(feature.name for feature in manifest.features if isinstance(feature, ListFeature))
     return Wanted(tuple(dtypes), dtypes, lists)

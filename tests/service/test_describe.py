@@ -56,6 +56,7 @@ def test_every_path_is_described(api: Api, document: dict[str, Any]) -> None:
     assert set(document["paths"]) == {
         "/v1/predict",
         "/v1/predict:batch",
+        "/v1/score",
         "/v1/model",
         "/v1/limits",
         "/livez",

@@ -54,15 +54,24 @@ class Arrow:
                         writer.write(reader.get_batch(number))
 
 
-class _Writer:
+class StreamWriter:
+    """Writes a stream, which can be read before it has come to its end."""
+
     def __init__(self, sink: Any, schema: pa.Schema) -> None:
-        self._writer = pa.ipc.new_file(sink, schema)
+        self._writer = pa.ipc.new_stream(sink, schema)
 
     def write(self, batch: pa.RecordBatch) -> None:
+        """Append rows."""
         self._writer.write_batch(batch)
 
     def close(self) -> None:
+        """Mark the end."""
         self._writer.close()
+
+
+class _Writer(StreamWriter):
+    def __init__(self, sink: Any, schema: pa.Schema) -> None:
+        self._writer = pa.ipc.new_file(sink, schema)
 
 
 def _is_file(file: pa.NativeFile) -> bool:

@@ -25,6 +25,9 @@ class Parquet:
     suffixes: tuple[str, ...] = (".parquet", ".pq")
     maps = False
 
+    def __init__(self) -> None:
+        self._last: tuple[Any, Any] = None, None  # a file, and its footer: of a large file it takes a while to read
+
     def survey(self, file: pa.NativeFile, wanted: Wanted) -> Survey:
         """Reads the footer only."""
         metadata = pq.ParquetFile(file, pre_buffer=False).metadata
@@ -34,7 +37,7 @@ class Parquet:
 
     def chunks(self, file: pa.NativeFile, block: Block, wanted: Wanted) -> Iterator[Chunk]:
         """Pages are decoded as they are needed, so that a giant row group takes no more than a small one."""
-        metadata = pq.read_metadata(file)
+        metadata = self._metadata(file)
         group = metadata.row_group(block.start)
         strings, size = [], 0
         for i in range(group.num_columns):
@@ -60,6 +63,13 @@ class Parquet:
             batches = _without_columns(block.rows)
         for batch in batches:
             yield Chunk(batch)
+
+    def _metadata(self, file: pa.NativeFile) -> Any:
+        last, metadata = self._last
+        if last is not file:
+            metadata = pq.read_metadata(file)
+            self._last = file, metadata
+        return metadata
 
     def writer(self, sink: Any, schema: pa.Schema) -> Writer:
         """Scores hardly compress; what is kept beside them does."""

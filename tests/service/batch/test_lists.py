@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from service.batch.lists import differing, hashes, spans_of
+from service.batch.lists import differing, differing_from_before, hashes, spans_of
 
 ROWS: list[list[int] | None] = [[1, 2], None, [], [3], [1, 2], [2, 1], [1, 2, 3], [3]]
 
@@ -37,3 +37,18 @@ def test_equal_lists_have_equal_hashes_and_permuted_ones_do_not() -> None:
     assert found[3] == found[7]
     assert found[1] == found[2]
     assert len(set(found.tolist())) == 5
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_rows_are_compared_with_those_before_as_any_two_rows_are(hidden: bool) -> None:
+    draw = np.random.default_rng(0)
+    lists: list[list[int] | None] = [draw.integers(0, 2, draw.integers(0, 3)).tolist() for _ in range(500)]
+    column = pa.array(lists, pa.list_(pa.int64()))
+    if hidden:  # null rows that have values all the same
+        mask = pa.array(draw.random(500) < 0.3)
+        column = pa.ListArray.from_arrays(column.offsets, column.values, mask=mask)
+    spans, flat = spans_of(column)
+    values, rows = flat.to_numpy(), np.arange(499)
+    found = differing_from_before(spans, values)
+    assert found.tolist() == differing(spans, values, rows + 1, rows).tolist()
+    assert 0 < found.sum() < 499
