@@ -18,6 +18,7 @@ OUTCOMES = (OK, *(kind.slug for kind in KINDS))
 ROUTES = (
     "/v1/predict",
     "/v1/predict:batch",
+    "/v1/score",
     "/v1/model",
     "/v1/limits",
     "/livez",
