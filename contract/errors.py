@@ -15,11 +15,11 @@ classes to statuses, and `cli` turns any of them into one message and a non-zero
     │   └── TargetUnwritable  ParityBroken  GoldenMismatch
     ├── RequestInvalid        a client sent something that cannot be scored
     │   ├── BodyMalformed  BodyTooLarge  TooManyCandidates  TooManyRequests  TooDeep
-    │   ├── TableTooLarge
+    │   ├── TableTooLarge  UnknownJob  KeyReused
     │   ├── UnknownModel  UnknownField  UnknownFeature  FeatureMissing  ValueInvalid  LengthMismatch
     │   └── SeveralInvalid
     ├── JobInvalid            a batch job cannot be carried out
-    │   └── JobChanged  JobRunning  RowsRefused  WorkerLost
+    │   └── JobChanged  JobRunning  RowsRefused  WorkerLost  PlaceForbidden
     ├── NotReady              no verified bundle to answer from
     ├── Overloaded            more work at once than the service takes on
     ├── SettingInvalid        a setting of the service is impossible
@@ -154,6 +154,14 @@ class TableTooLarge(RequestInvalid):
     """A table of more rows, columns or bytes, as it is decoded, than the limit."""
 
 
+class UnknownJob(RequestInvalid):
+    """No batch job of this id."""
+
+
+class KeyReused(RequestInvalid):
+    """An idempotency key that came with another job before."""
+
+
 class TooManyCandidates(RequestInvalid):
     """More candidates than the limit."""
 
@@ -216,6 +224,10 @@ class JobRunning(JobInvalid):
 
 class RowsRefused(JobInvalid):
     """More rows cannot be scored than were allowed for."""
+
+
+class PlaceForbidden(JobInvalid):
+    """A path or URL that the service has not been told to touch, or that leads elsewhere."""
 
 
 class WorkerLost(JobInvalid):

@@ -15,6 +15,8 @@ from starlette.requests import ClientDisconnect
 from contract.errors import FullfunnelError
 from service.api.describe import Description
 from service.api.edge import Edge
+from service.api.jobs import Jobs
+from service.api.jobs import router as jobs_router
 from service.api.lifecycle import Lifecycle
 from service.api.predictions import Predictions
 from service.api.problems import kind_of_error, kind_of_status, problem
@@ -28,12 +30,17 @@ log = logging.getLogger("fullfunnel")
 
 
 def create_app(settings: Settings, lifecycle: Lifecycle) -> FastAPI:
-    """The ASGI application. Loads its model when it starts up, and answers 503 until that is done."""
+    """The ASGI application. Loads its model when it starts up, and answers 503 until that is done.
+
+    Raises: SettingInvalid, TargetUnwritable.
+    """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         loading = asyncio.create_task(lifecycle.start())
+        jobs.start()
         yield
+        await jobs.close()
         await loading
         tables.close()
         lifecycle.close()
@@ -41,8 +48,10 @@ def create_app(settings: Settings, lifecycle: Lifecycle) -> FastAPI:
     app = FastAPI(title="Fullfunnel", lifespan=lifespan, redirect_slashes=False, redoc_url=None)
     predictions = Predictions(settings, lifecycle)
     tables = Tables(settings, lifecycle)
+    jobs = Jobs(settings, lifecycle)
     app.include_router(router(settings, lifecycle, predictions))
     app.include_router(tables_router(tables))
+    app.include_router(jobs_router(jobs))
     app.include_router(v2_router(lifecycle, predictions))
     app.add_middleware(Edge, lifecycle=lifecycle)
     app.add_exception_handler(FullfunnelError, _refused)

@@ -96,6 +96,40 @@ class Problem(BaseModel):
     errors: list[LocatedError] | None = Field(default=None, description="At most 20.")
 
 
+class JobRequest(BaseModel):
+    """A job over files, as `fullfunnel score` does it."""
+
+    input: str = Field(description="A file, folder or glob below an allowed folder, or an allowed URL.")
+    output: str = Field(description="Below an allowed folder; with an ending one file, without a folder of parts.")
+    keep: list[str] | str = Field(default=[], description="Columns to have beside the scores; `all` for every one.")
+    input_format: str | None = Field(default=None, description="Of an input whose ending does not tell.")
+    format: str | None = Field(default=None, description="Of the output; as its ending says, or as the input.")
+    max_bad: int = Field(default=0, ge=0, description="Rows that may be refused and left out.")
+
+
+class Job(JobRequest):
+    """A job, and how far it is."""
+
+    id: str
+    state: str = Field(description="waiting, running, cancelling, succeeded, failed or cancelled")
+    model: ModelName
+    created: str
+    started: str | None
+    ended: str | None
+    rows: int | None = Field(description="Of the input, once they have been counted.")
+    rows_done: int
+    rows_per_s: float | None
+    refused: int | None
+    runs: int = Field(description="How often it was started: more than once where the service was.")
+    error: LocatedError | None
+
+
+class JobList(BaseModel):
+    """All jobs that are remembered, the newest first."""
+
+    jobs: list[Job]
+
+
 class ModelFacts(BaseModel):
     """What the model takes, answers, and is worth."""
 
@@ -169,7 +203,7 @@ class Description:
             routes=self._app.routes,
         )
         schemas = document["components"]["schemas"]
-        for model in (PredictRequest, BatchRequest, Problem):
+        for model in (PredictRequest, BatchRequest, JobRequest, Problem):
             schema = model.model_json_schema(ref_template=COMPONENT)
             schemas |= schema.pop("$defs", {})
             schemas[model.__name__] = schema

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Protocol
 
 from contract.errors import NotReady, Overloaded
@@ -36,6 +37,7 @@ class Lifecycle:
     def __init__(self, settings: Settings, load: Callable[[], Scorer], recorder: Recorder | None = None) -> None:
         self.draining = False
         self.failure: Exception | None = None
+        self.bundle: Path | None = None  # where the model comes from, for processes beside this one
         self.recorder = recorder or recorder_of(settings, Block(1))
         self.threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="scoring")
         self.waiting = ThreadPoolExecutor(settings.limits.max_concurrency, thread_name_prefix="waiting")

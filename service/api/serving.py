@@ -48,6 +48,7 @@ def _serve_alone(bundle: Path, settings: Settings) -> int:
         _say_where(listener)
         recorder = recorder_of(settings, Block(1))
         lifecycle = Lifecycle(settings, lambda: Scorer.load(bundle, settings.scoring), recorder)
+        lifecycle.bundle = bundle.resolve()
         config = config_of(settings, lifecycle, _protocol(settings, lifecycle))
         Server(config, lifecycle, settings).run(sockets=[listener])
     if lifecycle.failure is not None:
@@ -66,6 +67,7 @@ def _serve_together(bundle: Path, settings: Settings, workers: int) -> int:
 
         def work(number: int, listener: socket.socket, pulse: Pulse) -> int:
             lifecycle = Lifecycle(settings, load, recorder_of(settings, block, number))
+            lifecycle.bundle = bundle.resolve()
             config = config_of(settings, lifecycle, spread_over(_protocol(settings, lifecycle), spread, number))
             Worker(config, lifecycle, settings, spread, number, pulse).run(sockets=[listener])
             if isinstance(lifecycle.failure, FullfunnelError):

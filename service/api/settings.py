@@ -84,6 +84,14 @@ class Settings(BaseSettings):
     overlap_ms: float = Field(default=1.0, ge=0, description="expected ms from which a run overlaps with reading")
     drift_every: int = Field(default=8, ge=0, description="one prediction in so many is looked at for drift; 0: none")
     drift_window_s: float = Field(default=3600, ge=12, description="seconds of traffic that drift is told of")
+    job_dir: str | None = Field(default=None, description="folder of the records of jobs, used by nobody else")
+    job_roots: str = Field(default="", description="folders that jobs may read and write, by colon; empty: no jobs")
+    job_urls: str = Field(default="", description="prefixes of URLs that jobs may read, by space")
+    job_memory_bytes: int = Field(default=4 * 2**30, ge=0, description="memory of each process of a job; 0: any")
+    job_workers: int = Field(default=1, ge=1, le=1024, description="processes of a job")
+    max_jobs: int = Field(default=1, ge=1, description="jobs that run at once; others wait")
+    max_waiting_jobs: int = Field(default=100, ge=1, description="jobs that have not ended; more are refused (503)")
+    kept_jobs: int = Field(default=1000, ge=1, description="jobs that are remembered; the oldest are forgotten")
     limits: Limits = Field(default_factory=Limits)
 
     @classmethod

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.fs
 
 from contract.errors import SettingInvalid, SourceMissing
+from service.batch import confined
 
 S3_OPTIONS = {
     "endpoint_override": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
@@ -25,6 +26,9 @@ def is_remote(path: str) -> bool:
 
 def opened(path: str, mapped: bool = False) -> pa.NativeFile:
     """A file to read, at any place; `mapped` into memory where it is on this machine. Raises: what pyarrow raises."""
+    if confined.is_confined() and not is_remote(path):
+        with confined.opened(path) as inside:
+            return pa.memory_map(inside) if mapped and os.path.getsize(inside) else pa.OSFile(inside)  # noqa: PTH202
     filesystem, inside = located(path)
     if mapped and not is_remote(path) and os.path.getsize(inside):  # noqa: PTH202
         return pa.memory_map(inside)

@@ -57,6 +57,8 @@ def test_every_path_is_described(api: Api, document: dict[str, Any]) -> None:
         "/v1/predict",
         "/v1/predict:batch",
         "/v1/score",
+        "/v1/jobs",
+        "/v1/jobs/{job_id}",
         "/v1/model",
         "/v1/limits",
         "/livez",
