@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from tests.container.engine import BUILD_S, TAG, docker, inspect, wheels
 
@@ -21,11 +22,12 @@ class Stack:
     """One run of docker-compose.yml under a name, ports and tags of its own."""
 
     def __init__(self) -> None:
-        self.port = _free_port()
+        self.port, self.prometheus_port = _free_port(), _free_port()
         self.environment = {
             "FULLFUNNEL_TAG": TAG,
             "FULLFUNNEL_ROWS": str(ROWS),
             "FULLFUNNEL_PORT": str(self.port),
+            "FULLFUNNEL_PROMETHEUS_PORT": str(self.prometheus_port),
             "FULLFUNNEL_DRAIN_DELAY_S": str(DRAIN_DELAY_S),
         }
         if folder := wheels():
@@ -80,9 +82,15 @@ class Stack:
             service,
         )
 
-    def ask(self, method: str, path: str, body: object = None) -> tuple[int, dict[str, Any]]:
-        """One request to the published port: status and answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+    def query(self, expression: str) -> dict[str, float]:
+        """What Prometheus knows: values by their labels, as text."""
+        _, answer = self.ask("GET", f"/api/v1/query?{urlencode({'query': expression})}", port=self.prometheus_port)
+        assert answer["status"] == "success", answer
+        return {json.dumps(one["metric"], sort_keys=True): float(one["value"][1]) for one in answer["data"]["result"]}
+
+    def ask(self, method: str, path: str, body: object = None, port: int | None = None) -> tuple[int, dict[str, Any]]:
+        """One request to the service's published port, or another: status and answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=30)
         try:
             content = None if body is None else json.dumps(body)
             connection.request(method, path, content, {"content-type": "application/json"})

@@ -3,14 +3,17 @@
 import http.client
 import json
 import threading
+import time
+from collections.abc import Callable
 from typing import Any, Self
 
 import pytest
 
 from tests.container.engine import TAG, docker, python_in
-from tests.container.stack import DRAIN_DELAY_S, ROWS, Stack, kill_from_outside
+from tests.container.stack import DRAIN_DELAY_S, PATIENCE_S, ROWS, Stack, kill_from_outside
 
 CLIENTS, WARM, PROBE_S = 4, 5, 0.5
+ASKED, SCRAPE_S = 20, 5
 CONFINEMENT = """
 import json, os, pathlib
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
@@ -94,7 +97,7 @@ def test_the_confinement_is_not_that_of_any_container(stack: Stack) -> None:
 
 def test_every_container_of_the_file_is_hardened_and_publishes_to_this_machine_only(stack: Stack) -> None:
     services = json.loads(stack.compose("--profile", "*", "config", "--format", "json"))["services"]
-    assert {"trainer", "service", "batch", "service-gpu"} <= services.keys()
+    assert {"trainer", "service", "batch", "service-gpu", "prometheus", "grafana"} <= services.keys()
     for name, service in services.items():
         assert service["read_only"] and service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
@@ -119,6 +122,44 @@ def test_a_table_scored_in_the_batch_container_has_the_scores_of_the_service(sta
         assert {name: answer[name][0] for name in ("pctr", "pcvr", "pctcvr")} == pytest.approx(
             {name: scores[name] for name in ("pctr", "pcvr", "pctcvr")}, abs=1e-6
         )
+
+
+def test_prometheus_counts_the_predictions_that_were_answered(stack: Stack) -> None:
+    counted = 'sum(fullfunnel_requests_total{route="/v1/predict",outcome="ok"})'
+    request = stack.request()
+    assert set(_until(lambda: stack.query('up{job="fullfunnel"} == 1')).values()) == {1}
+    before = _until_settled(lambda: sum(stack.query(counted).values()))
+    for _ in range(ASKED):
+        assert stack.ask("POST", "/v1/predict", request)[0] == 200
+    assert _until(lambda: sum(stack.query(counted).values()) >= before + ASKED)
+    assert _until_settled(lambda: sum(stack.query(counted).values())) == before + ASKED
+    _, rules = stack.ask("GET", "/api/v1/rules", port=stack.prometheus_port)
+    assert {rule["health"] for group in rules["data"]["groups"] for rule in group["rules"]} <= {"ok", "unknown"}
+    assert sum(len(group["rules"]) for group in rules["data"]["groups"]) > 0
+
+
+def _until(see: Callable[[], Any]) -> Any:
+    """What is seen once it is something."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not (seen := see()):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    return seen
+
+
+def _until_settled(see: Callable[[], float]) -> float:
+    """What is seen when it is the same over more than two scrapes."""
+    seen, since = see(), time.monotonic()
+    while time.monotonic() < since + 2.5 * SCRAPE_S:
+        time.sleep(0.5)
+        if (now := see()) != seen:
+            seen, since = now, time.monotonic()
+    return seen
+
+
+def test_the_metrics_are_shown_on_no_published_port(stack: Stack) -> None:
+    assert stack.ask("GET", "/metrics")[0] == 404
+    assert set(stack.container("service")["NetworkSettings"]["Ports"]) == {"8000/tcp"}
 
 
 def test_a_service_that_is_killed_comes_back_with_the_same_scores(stack: Stack) -> None:
