@@ -28,7 +28,7 @@ def test_a_job_dies_with_its_runner(toy: Path, scorer: Scorer, tmp_path: Path) -
         write(toy_table(4000, seed=number), root / "in" / f"part-{number}.parquet")
     records = Records(tmp_path / "jobs")
     records.prepare()
-    asked = {"keep": [], "input_format": None, "format": None, "max_bad": 0}
+    asked: dict[str, object] = {"keep": [], "input_format": None, "format": None, "max_bad": 0}
     entry = Entry(new_id(None), 0.0, str(toy), {"digest": scorer.digest}, f"{root}/in", f"{root}/out", asked)
     records.add(entry)
     order = {"folder": str(records.folder), "id": entry.id, "roots": [str(root)], "memory_bytes": 0, "workers": 1}
