@@ -4,7 +4,6 @@ Knows options and exit codes. Does not know how serving works.
 """
 
 import argparse
-import logging
 import sys
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from contract.errors import FullfunnelError
 
 OPTIONS = (
     *("host", "port", "grpc_port", "admin_host", "admin_port", "insecure", "workers"),
-    *("provider", "intra_op_threads", "drain_delay_s"),
+    *("provider", "intra_op_threads", "drain_delay_s", "log_format"),
 )
 
 
@@ -28,6 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, help="processes that serve, 0 for one for each core (1)")
     parser.add_argument("--provider", choices=("cpu", "cuda", "auto"), help="what runs the model (cpu)")
     parser.add_argument("--intra-op-threads", type=int, help="threads of one run of the model (1)")
+    parser.add_argument("--log-format", choices=("text", "json"), help="how lines on stderr are written (text)")
     parser.add_argument("--drain-delay-s", type=float, help="seconds served on after SIGTERM (5)")
 
 
@@ -36,12 +36,13 @@ def run(args: argparse.Namespace) -> int:
 
     Raises: SettingInvalid, AddressUnavailable, BundleInvalid.
     """
+    from service.api import logs
     from service.api.serving import serve
     from service.api.settings import Settings
 
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-    return serve(args.bundle, Settings.read(**{name: getattr(args, name) for name in OPTIONS}))
+    settings = Settings.read(**{name: getattr(args, name) for name in OPTIONS})
+    logs.configure(settings.log_format)
+    return serve(args.bundle, settings)
 
 
 def main() -> int:

@@ -12,12 +12,14 @@ from collections.abc import Iterable
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.lifecycle import Lifecycle
+from service.api.lifecycle import Ids, Lifecycle
 from service.api.metrics.families import OK, OTHER
 from service.api.problems import kind_of_status, problem
 
 REQUEST_ID = "x-request-id"
 ACCEPTED_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+TRACEPARENT = "traceparent"  # of W3C Trace Context
+ACCEPTED_TRACE = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 log = logging.getLogger("fullfunnel")
 
@@ -34,7 +36,8 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id, began = id_of(scope["headers"]), time.perf_counter()
+        ids, began = ids_of(scope["headers"]), time.perf_counter()
+        request_id = ids.request_id
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
         state["outcome"] = OK  # unless somebody says otherwise
@@ -46,6 +49,8 @@ class Edge:
                 started = True
                 headers = MutableHeaders(scope=message)
                 headers[REQUEST_ID] = request_id
+                if ids.traceparent is not None:
+                    headers[TRACEPARENT] = ids.traceparent
                 if self._lifecycle.draining:
                     headers["connection"] = "close"
             await send(message)
@@ -53,13 +58,13 @@ class Edge:
         try:
             await self._app(scope, receive, send_signed)
         except Exception:
-            log.exception("request %s failed", request_id)
+            log.exception("request %s failed", request_id, extra=ids._asdict())
             kind = kind_of_status(500)
             state["outcome"] = kind.slug
             if not started:
                 await problem(kind, request_id, path=scope["path"])(scope, receive, send_signed)
         if state["outcome"] is not None:  # somebody has been answered
-            self._lifecycle.recorder.request(getattr(scope.get("route"), "path", OTHER), state["outcome"], began)
+            self._lifecycle.answered(getattr(scope.get("route"), "path", OTHER), state["outcome"], began, ids)
 
 
 def new_request_id() -> str:
@@ -67,9 +72,12 @@ def new_request_id() -> str:
     return secrets.token_hex(8)
 
 
-def id_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """The id that a request brings along, or a new one."""
+def ids_of(headers: Iterable[tuple[bytes, bytes]]) -> Ids:
+    """The ids that a request brings along, if they are well-formed; a new one for the request where it has none."""
+    request_id = traceparent = None
     for name, value in headers:
         if name == REQUEST_ID.encode() and ACCEPTED_ID.fullmatch(value):
-            return str(value, "ascii")
-    return new_request_id()
+            request_id = str(value, "ascii")
+        elif name == TRACEPARENT.encode() and ACCEPTED_TRACE.fullmatch(value):
+            traceparent = str(value, "ascii")
+    return Ids(request_id or new_request_id(), traceparent)

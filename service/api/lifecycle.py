@@ -5,11 +5,12 @@ Knows states and counts. Does not know HTTP, nor how a scorer is loaded: it is g
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from contract.errors import NotReady, Overloaded
 from service.api.metrics.cells import Block
@@ -21,6 +22,14 @@ from service.scoring.scorer import Scorer
 from service.scoring.session import GPU
 
 log = logging.getLogger("fullfunnel")
+access = logging.getLogger("fullfunnel.access")
+
+
+class Ids(NamedTuple):
+    """What a request is known by, here and to whoever follows it through several services."""
+
+    request_id: str
+    traceparent: str | None = None
 
 
 class Counted(Protocol):
@@ -120,6 +129,13 @@ class Lifecycle:
         """Count what is asked."""
         for request in asked if isinstance(asked, Sequence) else (asked,):
             self.recorder.prediction(request.count)
+
+    def answered(self, route: str, outcome: str, began: float, ids: Ids | None = None) -> None:
+        """A request that began at `began` (time.perf_counter) has been answered."""
+        self.recorder.request(route, outcome, began)
+        if self._settings.access_log:
+            spent = {"route": route, "outcome": outcome, "duration_ms": round(1000 * (time.perf_counter() - began), 2)}
+            access.info("answered", extra={**spent, **(ids._asdict() if ids else {})})
 
     def hold(self, size: int) -> None:
         """Count bytes of a body as held in memory. Raises: Overloaded."""

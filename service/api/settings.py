@@ -5,7 +5,7 @@ Knows names, defaults and bounds. Does not know what they do.
 """
 
 import os
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -92,6 +92,8 @@ class Settings(BaseSettings):
     max_jobs: int = Field(default=1, ge=1, description="jobs that run at once; others wait")
     max_waiting_jobs: int = Field(default=100, ge=1, description="jobs that have not ended; more are refused (503)")
     kept_jobs: int = Field(default=1000, ge=1, description="jobs that are remembered; the oldest are forgotten")
+    log_format: Literal["text", "json"] = Field(default="text", description="how lines on stderr are written")
+    access_log: bool = Field(default=False, description="a line for each request")
     limits: Limits = Field(default_factory=Limits)
 
     @classmethod

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from contract.errors import Overloaded
-from service.api.edge import REQUEST_ID, id_of
+from service.api.edge import REQUEST_ID, TRACEPARENT, ids_of
 from service.api.lifecycle import Lifecycle
 from service.api.metrics.families import OK, OTHER
 from service.api.problems import Kind
@@ -179,9 +179,12 @@ class ShortcutProtocol(GuardedProtocol):
 
     def _answer(self, content: bytes) -> None:
         head = [STATUS_LINE[200], *(b"%b: %b\r\n" % header for header in self.server_state.default_headers)]
-        head.append(HEAD % (id_of(self.headers).encode(), len(content)))
+        ids = ids_of(self.headers)
+        if ids.traceparent is not None:
+            head.append(f"{TRACEPARENT}: {ids.traceparent}\r\n".encode())
+        head.append(HEAD % (ids.request_id.encode(), len(content)))
         self.transport.write(b"".join([*head, content]))
-        self.lifecycle.recorder.request(self.url.decode(), OK, self._began)
+        self.lifecycle.answered(self.url.decode(), OK, self._began, ids)
         self.on_response_complete()
 
     def _hand_over(self) -> None:
@@ -201,7 +204,7 @@ def shortened_by(limits: Limits, lifecycle: Lifecycle, shortcuts: Shortcuts) -> 
     """The protocol with these limits and shortcuts."""
 
     def refused(kind: Kind) -> None:
-        lifecycle.recorder.request(OTHER, kind.slug, time.perf_counter())
+        lifecycle.answered(OTHER, kind.slug, time.perf_counter())
 
     given = {
         "limits": limits,

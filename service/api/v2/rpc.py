@@ -24,8 +24,8 @@ from contract.errors import (
     UnknownField,
     ValueInvalid,
 )
-from service.api.edge import REQUEST_ID, new_request_id
-from service.api.lifecycle import Lifecycle
+from service.api.edge import REQUEST_ID, ids_of
+from service.api.lifecycle import Ids, Lifecycle
 from service.api.metrics.families import OK
 from service.api.predictions import Predictions
 from service.api.problems import kind_of_error, kind_of_status, sentence
@@ -138,9 +138,9 @@ class Service:
         finally:
             self._lifecycle.release(len(body))
 
-    def answered(self, route: str, outcome: str, began: float) -> None:
+    def answered(self, route: str, outcome: str, began: float, ids: Ids) -> None:
         """A call has come to an end."""
-        self._lifecycle.recorder.request(route, outcome, began)
+        self._lifecycle.answered(route, outcome, began, ids)
 
     def _served(self, name: str, version: str) -> Scorer:
         scorer = self._lifecycle.scorer
@@ -185,18 +185,20 @@ def handler(service: Service, limits: Limits) -> Any:
 async def _guarded(
     method: Method,
     receive_timeout_s: float,
-    answered: Callable[[str, float], None],
+    answered: Callable[[str, float, Ids], None],
     bodies: AsyncIterator[bytes],
     context: Any,
 ) -> Any:
     """The answer, or an error as a code and a sentence; every answer carries an id, as in HTTP."""
-    request_id, began = new_request_id(), time.perf_counter()
+    sent = ((name.encode(), value.encode()) for name, value in context.invocation_metadata() if isinstance(value, str))
+    ids, began = ids_of(sent), time.perf_counter()
+    request_id = ids.request_id
     context.set_trailing_metadata(((REQUEST_ID, request_id),))
     error: FullfunnelError | None = None
     try:
         body = await asyncio.wait_for(anext(bodies, b""), receive_timeout_s)
         answer = await method(body)
-        answered(OK, began)
+        answered(OK, began, ids)
         return answer
     except TimeoutError:
         kind = kind_of_status(408)
@@ -205,9 +207,9 @@ async def _guarded(
         if kind.status == 500:
             log.error("request %s: %s", request_id, refused)
     except Exception:
-        log.exception("request %s failed", request_id)
+        log.exception("request %s failed", request_id, extra=ids._asdict())
         kind = kind_of_status(500)
-    answered(kind.slug, began)
+    answered(kind.slug, began, ids)
     await context.abort(CODES[kind.status], sentence(kind, error, MAX_DETAILS))
 
 
