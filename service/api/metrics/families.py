@@ -19,6 +19,8 @@ ROUTES = (
     "/v1/predict",
     "/v1/predict:batch",
     "/v1/score",
+    "/v1/jobs",
+    "/v1/jobs/{job_id}",
     "/v1/model",
     "/v1/limits",
     "/livez",
