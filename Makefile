@@ -41,6 +41,15 @@ $(READY): requirements/dev.lock pyproject.toml
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -c 'import torch._dynamo, torch.onnx, onnxscript, fastapi, pyarrow.parquet'
 	@touch $@
 
+# What scores on a cluster is large, and is nothing that develops: only its tests run in this environment.
+RAY := build/environments/ray
+$(RAY)/ready: requirements/ray.lock | $(READY)
+	@echo "installing requirements/ray.lock"
+	@$(BIN)/python -m venv --clear $(RAY)
+	@$(RAY)/bin/python -m pip --disable-pip-version-check -qq install --no-deps --no-compile --require-hashes -r $<
+	@$(RAY)/bin/python -m pip --disable-pip-version-check -qq install --no-deps --no-compile -e .
+	@touch $@
+
 # Versions already locked are kept; `make lock UPGRADE=--upgrade` takes the newest.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
   --no-annotate --custom-compile-command "make lock" $(UPGRADE)
@@ -52,6 +61,7 @@ lock: $(READY) ## write requirements/*.lock from pyproject.toml
 	$(LOCK) --extra train $(AS_DEV) -o requirements/train.lock
 	$(LOCK) --extra serve $(AS_DEV) -o requirements/serve.lock
 	$(LOCK) --extra serve --extra batch $(AS_DEV) -o requirements/batch.lock
+	$(LOCK) --extra serve --extra batch --extra ray $(AS_DEV) -o requirements/ray.lock
 	$(COMPILE) pyproject.toml --extra train $(AS_DEV) -o requirements/train-cuda.lock
 	$(COMPILE) pyproject.toml --extra serve --extra gpu --excludes requirements/excluded-gpu.txt $(AS_DEV) \
 	  -o requirements/serve-gpu.lock
@@ -59,7 +69,7 @@ lock: $(READY) ## write requirements/*.lock from pyproject.toml
 
 # ---------------------------------------------------------------- checks
 
-test: lint ## lint, then every test
+test: lint $(RAY)/ready ## lint, then every test
 	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/container
 	$(BIN)/python -m pytest tests/container -rs
 

@@ -17,18 +17,19 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "benchmarks" / "environments"
 
 
-def interpreter(name: str) -> Path:
+def interpreter(name: str, torch: bool = True) -> Path:
     """The Python of an environment, made below build/ when it is not there or its lock has changed."""
     directory = ROOT / "build" / "environments" / name
     python, ready, lock = directory / "bin" / "python", directory / "ready", LOCKS / f"{name}.lock"
-    wanted = f"{torch_requirement()}\n{lock.read_text()}"
+    wanted = f"{torch_requirement() if torch else ''}\n{lock.read_text()}"
     if ready.exists() and ready.read_text() == wanted:
         return python
     print(f"making the environment of {name} (some minutes)", file=sys.stderr)
     subprocess.run([sys.executable, "-m", "venv", "--clear", directory], check=True)
     index = os.environ.get("TORCH_INDEX_URL")  # as `make setup` takes it
     pip: list[str | Path] = [python, "-m", "pip", "--disable-pip-version-check", "-qq", "install", "--no-deps"]
-    subprocess.run([*pip, *(["--index-url", index] if index else []), torch_requirement()], check=True)
+    if torch:
+        subprocess.run([*pip, *(["--index-url", index] if index else []), torch_requirement()], check=True)
     subprocess.run([*pip, "--require-hashes", "-r", lock], check=True)
     ready.write_text(wanted)
     return python

@@ -34,6 +34,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--max-bad", type=int, default=0, metavar="N", help="rows that may be refused (%(default)s)")
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes (one for each core)")
+    parser.add_argument("--on", choices=("here", "ray"), default="here", help="this machine, or a Ray cluster")
+    parser.add_argument(
+        "--address", metavar="HOST:PORT", help="of a Ray cluster (RAY_ADDRESS, else one is started on this machine)"
+    )
     parser.add_argument("--input-format", choices=FORMATS, help="of an input whose ending does not tell")
     parser.add_argument("--format", choices=FORMATS, help="of the output (as its ending says, or as the input)")
     parser.add_argument("--restart", action="store_true", help="discard what an earlier run wrote there")
@@ -45,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
     Raises: BundleInvalid, DataInvalid, JobInvalid, ScoreInvalid, SettingInvalid.
     """
+    from service.batch.cluster import Cluster
     from service.batch.job import ALL, Job
     from service.batch.run import run_job
 
@@ -54,7 +59,8 @@ def run(args: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, _terminated)
     started = time.perf_counter()
     with _progress(console) as watch:
-        result = run_job(job, workers=args.workers or _cores(), restart=args.restart, watch=watch)
+        cluster = Cluster(args.address, args.workers) if args.on == "ray" else None
+        result = run_job(job, workers=args.workers or _cores(), on=cluster, restart=args.restart, watch=watch)
     seconds = time.perf_counter() - started
     if result.was_done:
         console.print(

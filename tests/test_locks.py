@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 EXTRAS = ("serve", "train", "dev")
-IMAGES = ("batch", "serve-gpu", "train-cuda", "image")  # what only images are built from
+IMAGES = ("batch", "serve-gpu", "train-cuda", "image", "ray")  # what only images and a cluster are built from
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -74,6 +74,7 @@ def test_torch_is_pinned_to_one_version() -> None:
 def test_what_an_image_serves_with_is_what_is_tested() -> None:
     serve, gpu = _lock("serve"), _lock("serve-gpu")
     assert serve.items() <= _lock("batch").items() <= _lock("dev").items()
+    assert _lock("batch").items() <= _lock("ray").items()
     assert serve.items() - gpu.items() == {("onnxruntime", gpu["onnxruntime-gpu"])}
 
 

@@ -41,12 +41,12 @@ class Hashed:
 
 
 @contextmanager
-def durable(path: Path) -> Iterator[Hashed]:
+def durable(path: Path, mark: str = "") -> Iterator[Hashed]:
     """A file that appears at `path` when the block ends, and does not when it fails.
 
-    Raises: TargetUnwritable.
+    Several may write one file at once, each with a `mark` of its own. Raises: TargetUnwritable.
     """
-    hidden = path.with_name(f".{path.name}.tmp")
+    hidden = path.with_name(f".{path.name}{mark}.tmp")
     try:
         with open(hidden, "wb", buffering=2**20) as file:
             hashed = Hashed(file)

@@ -38,6 +38,8 @@ def finish(output: Output, plan: Plan, manifest: Manifest, done: list[Done]) -> 
         parts = [_entry(output.target.name, Done(0, rows, refused, sink.size, sink.sha256))]
     summary = facts(manifest, Tally.of(manifest, (one.tally for one in done)))
     model = {"name": manifest.name, "version": manifest.version, "digest": plan.identity["bundle"]}
+    for left in output.part(plan.shards[0]).parent.glob(".part-*.tmp"):  # by an attempt that died
+        left.unlink(missing_ok=True)
     _write(output.summary, summary)
     _write(output.success, {"model": model, "rows": rows, "refused": refused, "parts": parts, "job": plan.identity})
     sync_folder(output.target.parent)

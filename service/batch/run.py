@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from contract.errors import TargetExists
+from service.batch.cluster import Cluster
 from service.batch.durable import unwritable
 from service.batch.finish import finish
 from service.batch.job import Job, Plan, Shard
@@ -44,8 +45,10 @@ class Result:
     summary: Mapping[str, Any]
 
 
-def run_job(job: Job, *, workers: int = 1, restart: bool = False, watch: Watch | None = None) -> Result:
-    """Score `job.input` into `job.output`, or what is left of it.
+def run_job(
+    job: Job, *, workers: int = 1, on: Cluster | None = None, restart: bool = False, watch: Watch | None = None
+) -> Result:
+    """Score `job.input` into `job.output`, or what is left of it; in `workers` processes, or on a cluster.
 
     Raises: BundleInvalid, DataInvalid, JobInvalid, ScoreInvalid, SettingInvalid.
     """
@@ -56,7 +59,7 @@ def run_job(job: Job, *, workers: int = 1, restart: bool = False, watch: Watch |
         if restart:
             _discard(output)
         scorer = Scorer.load(Path(job.bundle))
-        with Workers(workers, lambda plan: ShardScorer(scorer, plan).write) as crew:
+        with on.crew() if on else Workers(workers, lambda plan: ShardScorer(scorer, plan).write) as crew:
             plan = plan_of(job, scorer.manifest, scorer.digest)
             output = Output.of(job, plan.output_format)
             if (finished := _finished(output, plan)) is not None:

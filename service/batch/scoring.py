@@ -71,9 +71,13 @@ class TableScorer:
         yield Scored(table, scores, dict(sorted(reasons.items())), ready, chunk.batch)
 
     def _run(self, feeds: Feeds) -> Scores:
-        rows = len(feeds[self._scorer.manifest.row_user])
-        runs = [self._scorer.run(self._part(feeds, start)) for start in range(0, max(rows, 1), RUN_ROWS)]
+        runs = [self._scorer.run(part) for part in self.parts(feeds)]
         return {name: np.concatenate([run[name] for run in runs]) for name in runs[0]}
+
+    def parts(self, feeds: Feeds) -> Iterator[Feeds]:
+        """What the graph is run with: the arrays of a chunk, RUN_ROWS rows at a time."""
+        rows = len(feeds[self._scorer.manifest.row_user])
+        return (self._part(feeds, start) for start in range(0, max(rows, 1), RUN_ROWS))
 
     def _part(self, feeds: Feeds, start: int) -> Feeds:
         """The arrays of RUN_ROWS rows from `start`, with the users that they need."""

@@ -38,10 +38,13 @@ class Done:
 
 
 class ShardScorer:
-    """Scores the shards of one plan, one after the other. What has been read of a file is not read again."""
+    """Scores the shards of one plan, one after the other. What has been read of a file is not read again.
 
-    def __init__(self, scorer: Scorer, plan: Plan) -> None:
-        self._plan = plan
+    Where an attempt that is believed dead may still be writing, `mark` keeps its unfinished files apart.
+    """
+
+    def __init__(self, scorer: Scorer, plan: Plan, mark: str = "") -> None:
+        self._plan, self._mark = plan, mark
         self._output = Output.of(plan.job, plan.output_format)
         self._schema = pa.ipc.read_schema(pa.py_buffer(plan.schema))
         self._tables = TableScorer(scorer, plan.keep, self._schema)
@@ -57,7 +60,11 @@ class ShardScorer:
         bad: list[dict[str, Any]] = []
         path = self._output.part(shard)
         write = format_named(self._output.format).writer
-        with durable(path) as sink, closing(write(sink, self._schema)) as writer, closing(self.chunks(shard)) as chunks:
+        with (
+            durable(path, self._mark) as sink,
+            closing(write(sink, self._schema)) as writer,
+            closing(self.chunks(shard)) as chunks,
+        ):
             for scored in self._tables.stream(chunks):
                 for row, reason in scored.refused.items():
                     bad.append({"source": shard.file.path, "row": shard.first_row + rows + row, "reason": reason})
@@ -67,7 +74,7 @@ class ShardScorer:
                 tally.add(scored)
                 report(scored.source.num_rows)
         if bad:
-            with durable(self._output.refused_part(shard)) as file:
+            with durable(self._output.refused_part(shard), self._mark) as file:
                 for line in bad:
                     file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
         return Done(shard.index, rows, len(bad), sink.size, sink.sha256, tally.plain())
