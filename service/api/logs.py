@@ -8,12 +8,12 @@ import json
 import logging
 import os
 import select
-import sys
 from datetime import UTC, datetime
 from traceback import format_tb
 from typing import Any, Literal
 
 Format = Literal["text", "json"]
+STDERR = 2
 MAX_BYTES = 4096  # of a line: what is free in a pipe that select calls writable (PIPE_BUF), so that no write waits
 FIELDS = ("request_id", "traceparent", "route", "outcome", "duration_ms")  # of `extra`
 
@@ -83,7 +83,7 @@ class Dropping(logging.Handler):
 
 def configure(kind: Format) -> None:
     """Say everything on stderr in this form."""
-    handler = Dropping(sys.stderr.fileno())
+    handler = Dropping(STDERR)
     handler.setFormatter(JsonLine() if kind == "json" else Line())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
