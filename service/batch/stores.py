@@ -74,8 +74,8 @@ def _other(scheme: str, path: str) -> tuple[pyarrow.fs.FileSystem, str]:
     try:
         filesystem, inside = pyarrow.fs.FileSystem.from_uri(path)
         return filesystem, inside
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        pass  # a scheme that pyarrow does not know: perhaps fsspec does
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # of a scheme that it does not know; perhaps fsspec does
+        pass
     try:
         import fsspec  # type: ignore[import-untyped, unused-ignore]
 

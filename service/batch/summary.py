@@ -1,19 +1,17 @@
 """A tally as facts: rates, drift against the bundle's reference statistics, and quality where labels were there.
 
-PSI is the population stability index, sum of (a - e) ln(a / e) over bins with the share `a` here and `e` in the
-reference. Knows counts. Does not know where they come from, nor how facts are shown.
+Knows counts. Does not know where they come from, nor how facts are shown.
 """
 
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from contract.bundle import FeatureReference, Manifest
 from contract.tasks import Output
 from service.batch.tally import BINS, EPSILON, STEPS, Counts, Tally, edges_of, lower_edges
+from service.scoring.drift import psi, three
 
-LEAST_SHARE = 1e-4  # an empty bin counts as this, so that PSI stays finite
 DECIMALS = 6
 
 
@@ -27,12 +25,6 @@ def facts(manifest: Manifest, tally: Tally) -> dict[str, Any]:
         "scores": {name: _score(manifest, tally, name) for name in tally.scores},
         "quality": [_quality(manifest, tally, entry) for entry in manifest.outputs if entry.name in tally.labels],
     }
-
-
-def psi(here: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
-    """The population stability index of two lists of shares."""
-    a, e = np.maximum(here, LEAST_SHARE), np.maximum(reference, LEAST_SHARE)
-    return float(((a - e) * np.log(a / e)).sum())
 
 
 def auc(negative: Counts, positive: Counts) -> float | None:
@@ -68,13 +60,8 @@ def _drift(manifest: Manifest, tally: Tally, reference: FeatureReference, shares
     if missing is None:
         return None
     return psi(
-        _three(missing, unknown), _three(reference.missing_rate, None if unknown is None else reference.unknown_rate)
+        three(missing, unknown), three(reference.missing_rate, None if unknown is None else reference.unknown_rate)
     )
-
-
-def _three(missing: float, unknown: float | None) -> NDArray[np.float64]:
-    strange = (1 - missing) * (unknown or 0.0)
-    return np.array([missing, strange, 1 - missing - strange])
 
 
 def _score(manifest: Manifest, tally: Tally, name: str) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from contract.bundle import FeatureReference, Manifest, Reference, ScoreReferenc
 from service.batch import plan as planning
 from service.batch.job import Job
 from service.batch.run import run_job
-from service.batch.summary import auc, facts, psi
+from service.batch.summary import auc, facts
 from service.batch.tally import BINS, EPSILON, Tally, bins_of, label_of, lower_edges
+from service.scoring.drift import psi
 from tests.service.batch.tables import toy_table, write
 from tests.service.toy_bundle import publish_toy, toy_manifest
 
