@@ -26,7 +26,9 @@ class Line(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, and where there is an exception more of them."""
+        record.exc_text = None  # what another formatter kept there holds the message
         line = super().format(record)
+        record.exc_text = None  # and another one wants it
         found = {name: str(value) for name in FIELDS if (value := getattr(record, name, None))}
         fields = [f"{name}={value}" for name, value in found.items() if value not in record.getMessage()]
         return " ".join([line, *fields])

@@ -53,7 +53,10 @@ def test_a_text_line_names_the_fields_that_its_message_does_not() -> None:
         raise ValueError(SECRET)
     except ValueError:
         record.exc_info = sys.exc_info()
+    plain = logging.Formatter()
     assert SECRET not in Line().format(record) and "ValueError" in Line().format(record)
+    assert SECRET in plain.format(record), "one formatter changes what another writes"
+    assert SECRET not in Line().format(record)
 
 
 def test_a_full_pipe_loses_lines_and_the_next_one_says_how_many(pipe: tuple[int, logging.Logger, Dropping]) -> None:
