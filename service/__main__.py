@@ -36,13 +36,16 @@ def run(args: argparse.Namespace) -> int:
 
     Raises: SettingInvalid, AddressUnavailable, BundleInvalid.
     """
+    from service.reading import Reading
+
+    reading = Reading(args.bundle)  # which takes about as long as what is imported here
     from service.api import logs
     from service.api.serving import serve
     from service.api.settings import Settings
 
     settings = Settings.read(**{name: getattr(args, name) for name in OPTIONS})
     logs.configure(settings.log_format)
-    return serve(args.bundle, settings)
+    return serve(reading, settings)
 
 
 def main() -> int:

@@ -12,10 +12,10 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from pathlib import Path
 
 import uvicorn
 
+from contract.bundle import Bundle
 from contract.errors import FullfunnelError
 from service.api.lifecycle import Lifecycle, recorder_of
 from service.api.listening import check_exposure, listen, listen_together, reserve
@@ -26,6 +26,7 @@ from service.api.settings import Settings
 from service.api.shortcut import ShortcutProtocol, shortened_by
 from service.api.spreading import Receiver, Spread, spread_over
 from service.api.supervisor import FAILED, Pulse, Supervisor
+from service.reading import Reading
 from service.scoring.scorer import Scorer
 
 GRACE_S = 5.0  # beyond what requests under way get
@@ -33,22 +34,22 @@ GRACE_S = 5.0  # beyond what requests under way get
 log = logging.getLogger("fullfunnel")
 
 
-def serve(bundle: Path, settings: Settings) -> int:
-    """Serve `bundle` until told to stop: the exit status.
+def serve(reading: Reading, settings: Settings) -> int:
+    """Serve a bundle until told to stop: the exit status.
 
     Raises: AddressUnavailable, SettingInvalid, BundleInvalid.
     """
     check_exposure(settings)
     workers = settings.workers or len(os.sched_getaffinity(0))
-    return _serve_alone(bundle, settings) if workers == 1 else _serve_together(bundle, settings, workers)
+    return _serve_alone(reading, settings) if workers == 1 else _serve_together(reading, settings, workers)
 
 
-def _serve_alone(bundle: Path, settings: Settings) -> int:
+def _serve_alone(reading: Reading, settings: Settings) -> int:
     with listen(settings.host, settings.port) as listener:
         _say_where(listener)
         recorder = recorder_of(settings, Block(1))
-        lifecycle = Lifecycle(settings, lambda: Scorer.load(bundle, settings.scoring), recorder)
-        lifecycle.bundle = bundle.resolve()
+        lifecycle = Lifecycle(settings, lambda: Scorer.of(reading.take(), settings.scoring), recorder)
+        lifecycle.bundle = reading.path.resolve()
         config = config_of(settings, lifecycle, _protocol(settings, lifecycle))
         Server(config, lifecycle, settings).run(sockets=[listener])
     if lifecycle.failure is not None:
@@ -56,10 +57,10 @@ def _serve_alone(bundle: Path, settings: Settings) -> int:
     return 0
 
 
-def _serve_together(bundle: Path, settings: Settings, workers: int) -> int:
+def _serve_together(reading: Reading, settings: Settings, workers: int) -> int:
     listeners = listen_together(settings.host, settings.port, workers)
     _say_where(listeners[0])
-    load = _loader(bundle, settings)
+    load = _loader(reading.take(), settings)
 
     patience_s = settings.drain_delay_s + settings.stop_timeout_s + GRACE_S
     block = Block(workers)
@@ -67,7 +68,7 @@ def _serve_together(bundle: Path, settings: Settings, workers: int) -> int:
 
         def work(number: int, listener: socket.socket, pulse: Pulse) -> int:
             lifecycle = Lifecycle(settings, load, recorder_of(settings, block, number))
-            lifecycle.bundle = bundle.resolve()
+            lifecycle.bundle = reading.path.resolve()
             config = config_of(settings, lifecycle, spread_over(_protocol(settings, lifecycle), spread, number))
             Worker(config, lifecycle, settings, spread, number, pulse).run(sockets=[listener])
             if isinstance(lifecycle.failure, FullfunnelError):
@@ -96,7 +97,7 @@ def _one_port_each(settings: Settings) -> Iterator[Settings]:
         yield settings.model_copy(update=ports)
 
 
-def _loader(bundle: Path, settings: Settings) -> Callable[[], Scorer]:
+def _loader(bundle: Bundle, settings: Settings) -> Callable[[], Scorer]:
     """What gives each worker its scorer: one that was loaded here, so that memory holds it once, where that can be.
 
     A session on a GPU or with threads of its own does not live through a fork.
@@ -104,8 +105,8 @@ def _loader(bundle: Path, settings: Settings) -> Callable[[], Scorer]:
     Raises: SettingInvalid, BundleInvalid.
     """
     if settings.provider != "cpu" or settings.intra_op_threads != 1:
-        return lambda: Scorer.load(bundle, settings.scoring)
-    scorer = Scorer.load(bundle, settings.scoring)
+        return lambda: Scorer.of(bundle, settings.scoring)
+    scorer = Scorer.of(bundle, settings.scoring)
     gc.collect()
     gc.freeze()  # or the first collection in each worker would touch, and so copy, every page
     return lambda: scorer

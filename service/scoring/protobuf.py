@@ -30,11 +30,11 @@ def fields(data: bytes, start: int, stop: int) -> Iterator[Field]:
     Raises: Malformed, IndexError where the data end in a number.
     """
     begin = start
-    while begin < stop:
-        tag, at = varint(data, begin)
+    while begin < stop:  # most tags and sizes are one byte, and a vocabulary has a hundred thousand
+        tag, at = (byte, begin + 1) if (byte := data[begin]) < 0x80 else varint(data, begin)
         wire = tag & 7
         if wire == BYTES:
-            size, at = varint(data, at)
+            size, at = (byte, at + 1) if (byte := data[at]) < 0x80 else varint(data, at)
             end = at + size
         elif wire == VARINT:
             _, end = varint(data, at)

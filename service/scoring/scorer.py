@@ -39,13 +39,13 @@ REMEDY = "export the bundle again with `fullfunnel train`"
 
 
 class Scorer:
-    """Scores candidates for users with one bundle. Made by `load`; safe to call from several threads at once."""
+    """Scores candidates for users with one bundle. Made by `of` or `load`; safe to call from several threads."""
 
     def __init__(self, bundle: Bundle, settings: ScoringSettings) -> None:
         self.manifest: Manifest = bundle.manifest
         self.digest: str = bundle.digest
         self.golden: Golden = bundle.golden
-        self.row_ms = 0.0  # what one more candidate takes, measured by `load`
+        self.row_ms = 0.0  # what one more candidate takes, measured by `of`
         self.session = Session(bundle.files[MODEL], settings)
         self._through: Callable[[Feeds], Scores] = self.run
         self.observer: Observer | None = None  # of whatever this scorer does from now on
@@ -57,11 +57,16 @@ class Scorer:
 
     @classmethod
     def load(cls, path: Path, settings: ScoringSettings | None = None) -> Self:
-        """Read, verify and warm the bundle at `path`: what is returned has scored its golden rows rightly.
+        """The scorer of the bundle at `path`. Raises: BundleInvalid, SettingInvalid."""
+        return cls.of(read_bundle(path), settings)
+
+    @classmethod
+    def of(cls, bundle: Bundle, settings: ScoringSettings | None = None) -> Self:
+        """Verify and warm a bundle that was read: what is returned has scored its golden rows rightly.
 
         Raises: BundleInvalid, SettingInvalid.
         """
-        scorer = cls(read_bundle(path), settings or ScoringSettings())
+        scorer = cls(bundle, settings or ScoringSettings())
         scorer.check_golden()
         few, many = scorer._one_user_ms(1), scorer._one_user_ms(TIMED_ROWS)
         scorer.row_ms = max(0.0, many - few) / (TIMED_ROWS - 1)

@@ -1,8 +1,9 @@
 """Large embedding tables taken out of the graph, and given to each run as they lie in memory.
 
 onnxruntime copies an initializer while it loads a model, more than once, and keeps a copy of its own. A table that the
-graph only gathers rows from is therefore made an input here: every run takes it by reference, loading copies it once,
-and forked processes share it. Knows initializers and Gather. Does not know what a table is of.
+graph only gathers rows from is therefore made an input here: every run takes it by reference where it lies in the bytes
+that were read, so that loading copies nothing of it, and forked processes share it. Knows initializers and Gather. Does
+not know what a table is of.
 """
 
 import numpy as np
@@ -34,7 +35,7 @@ def without_tables(model: bytes, min_bytes: int) -> tuple[bytes, dict[str, Table
         return model, {}
     if not changes:
         return model, {}
-    return graph.changed(list(changes.values())), {name: tables[name][1].copy() for name in changes}
+    return graph.changed(list(changes.values())), {name: tables[name][1] for name in changes}
 
 
 def _table(graph: Graph, tensor: Field) -> tuple[str, tuple[Change, Table]] | None:

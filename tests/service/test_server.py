@@ -15,6 +15,7 @@ from contract.errors import SettingInvalid
 from service.__main__ import main
 from service.api.serving import serve
 from service.api.settings import Settings
+from service.reading import Reading
 from tests.service.process import PATIENCE_S, ServiceProcess, raw
 from tests.service.toy_bundle import publish_toy
 
@@ -49,7 +50,7 @@ def test_ctrl_c_before_the_server_takes_signals_ends_the_process_without_a_word(
 
 def test_a_public_address_is_refused_before_anything_is_loaded() -> None:
     with pytest.raises(SettingInvalid, match="--insecure"):
-        serve(Path("nowhere"), Settings(host="0.0.0.0", port=0))
+        serve(Reading(Path("nowhere")), Settings(host="0.0.0.0", port=0))
 
 
 def test_sigterm_drains_without_losing_a_request(toy: Path) -> None:

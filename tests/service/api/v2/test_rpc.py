@@ -29,6 +29,7 @@ from service.api.serving import serve
 from service.api.settings import Settings
 from service.api.v2 import rpc
 from service.api.v2.inference import infer
+from service.reading import Reading
 from service.scoring.scorer import Scorer
 from tests.service.api.v2.test_inference import read
 from tests.service.api.v2.test_tensors import packed
@@ -286,7 +287,7 @@ def test_a_fault_of_the_service_is_logged_and_says_nothing_of_the_inside(
 
 def test_a_public_address_is_refused_with_a_grpc_port_as_without() -> None:
     with pytest.raises(SettingInvalid, match="--insecure"):
-        serve(Path("nowhere"), Settings(host="0.0.0.0", port=0, grpc_port=0))
+        serve(Reading(Path("nowhere")), Settings(host="0.0.0.0", port=0, grpc_port=0))
 
 
 def test_it_listens_on_the_host_of_http_and_nowhere_else(service: ServiceProcess) -> None:
