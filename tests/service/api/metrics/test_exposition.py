@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from contract.manifest import FeatureReference, Reference, ScoreReference
 from service.api.metrics.families import FAMILIES, PREFIX
+from service.scoring.scorer import Scorer
 from tests.service.process import ServiceProcess
+from tests.service.toy_bundle import publish_toy, toy_manifest
 
 GOOD = {"user": {"user_id": "u1"}, "candidates": {"item_id": ["i1", "i2", "stranger"], "price": [1.0, None, 3.0]}}
 EMPTY: dict[str, Any] = {"candidates": []}
@@ -115,3 +119,64 @@ def test_only_metrics_of_the_list_are_exposed_and_all_are(toy: Path) -> None:
     names = set(re.findall(r"^# TYPE (\w+)", answer, re.MULTILINE))
     listed = {f"{PREFIX}{family.name}" + ("_total" if family.kind == "counter" else "") for family in FAMILIES}
     assert names == listed
+
+
+def traffic(seed: int, cheapest: float = 0.0, strangers: float = 0.2) -> tuple[list[float], list[str]]:
+    """Prices and items of 2,000 candidates."""
+    rng = np.random.default_rng(seed)
+    items = np.where(rng.random(2000) < strangers, "stranger", rng.choice(["i1", "i2"], 2000))
+    return (cheapest + rng.uniform(0, 20, 2000)).tolist(), items.tolist()
+
+
+def publish_with_reference(directory: Path, toy: Path) -> None:
+    """The toy with the statistics that the usual traffic has."""
+    prices, items = traffic(seed=0)
+    scores = Scorer.load(toy).score({}, {"price": prices, "item_id": items})
+    tenths = np.linspace(0, 1, 11)
+    reference = Reference(
+        rows=len(prices),
+        features=(
+            FeatureReference(name="price", missing_rate=0.0, quantiles=tuple(np.quantile(prices, tenths).tolist())),
+            FeatureReference(name="item_id", missing_rate=0.0, unknown_rate=0.2),
+        ),
+        scores=tuple(
+            ScoreReference(name=name, mean=float(values.mean()), quantiles=tuple(np.quantile(values, tenths).tolist()))
+            for name, values in scores.items()
+        ),
+    )
+    publish_toy(directory, manifest=toy_manifest().model_copy(update={"reference": reference}))
+
+
+def drift_of(bundle: Path, prices: list[float], items: list[str]) -> Samples:
+    """What two workers say of this traffic, 20 candidates a request over four connections."""
+    bodies = [
+        {"candidates": {"price": prices[at : at + 20], "item_id": items[at : at + 20]}}
+        for at in range(0, len(prices), 20)
+    ]
+
+    def client(number: int) -> None:
+        with httpx.Client(base_url=f"http://127.0.0.1:{service.port}", trust_env=False) as session:
+            for body in bodies[number::4]:
+                session.post("/v1/predict", json=body).raise_for_status()
+
+    with ServiceProcess(bundle, "--workers", "2", "--admin-port", "0", drift_every=1) as service:
+        threads = [threading.Thread(target=client, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return scraped(service)
+
+
+def test_drift_moves_when_the_traffic_is_shifted_and_not_when_it_is_not(toy: Path, tmp_path: Path) -> None:
+    publish_with_reference(tmp_path / "toy", toy)
+    usual = drift_of(tmp_path / "toy", *traffic(seed=1))
+    features, scores = usual["fullfunnel_feature_psi"], usual["fullfunnel_score_psi"]
+    assert {dict(key)["feature"] for key in features} == {"price", "item_id"}
+    assert {dict(key)["output"] for key in scores} == {"pctr", "pcvr", "pctcvr"}
+    assert max([*features.values(), *scores.values()]) < 0.1
+    shifted = drift_of(tmp_path / "toy", *traffic(seed=1, cheapest=15.0, strangers=0.7))
+    assert min(shifted["fullfunnel_feature_psi"].values()) > 0.25
+    assert max(shifted["fullfunnel_score_psi"].values()) > 0.25
+    only_items = drift_of(tmp_path / "toy", *traffic(seed=1, strangers=0.7))["fullfunnel_feature_psi"]
+    assert only_items[("feature", "price"),] < 0.1 and only_items[("feature", "item_id"),] > 0.25
