@@ -19,7 +19,7 @@ classes to statuses, and `cli` turns any of them into one message and a non-zero
     │   ├── UnknownModel  UnknownField  UnknownFeature  FeatureMissing  ValueInvalid  LengthMismatch
     │   └── SeveralInvalid
     ├── JobInvalid            a batch job cannot be carried out
-    │   └── JobChanged  JobRunning  RowsRefused  WorkerLost  PlaceForbidden
+    │   └── JobChanged  JobRunning  RowsRefused  WorkerLost  StorageFailed  PlaceForbidden
     ├── NotReady              no verified bundle to answer from
     ├── Overloaded            more work at once than the service takes on
     ├── SettingInvalid        a setting of the service is impossible
@@ -232,6 +232,10 @@ class PlaceForbidden(JobInvalid):
 
 class WorkerLost(JobInvalid):
     """A process of the job ended before its work."""
+
+
+class StorageFailed(JobInvalid):
+    """The system could not read or write a file that the job needs."""
 
 
 class NotReady(FullfunnelError):

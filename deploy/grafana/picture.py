@@ -26,7 +26,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from contract.bundle import read_bundle
-from deploy.promtool import promtool
+from deploy.debian import command
 
 HERE = Path(__file__).parent
 PORT, ADMIN, PROMETHEUS = 18080, 18081, 18082
@@ -143,8 +143,7 @@ def main() -> None:
         job = f"  - {{job_name: fullfunnel, static_configs: {target}}}"
         (folder / "prometheus.yml").write_text(f"global: {{scrape_interval: 1s}}\nscrape_configs:\n{job}\n")
         listen, storage = f"--web.listen-address=127.0.0.1:{PROMETHEUS}", f"--storage.tsdb.path={folder}/data"
-        prometheus = promtool(name="prometheus")
-        stack.enter_context(running(prometheus, f"--config.file={folder}/prometheus.yml", listen, storage))
+        stack.enter_context(running(*command("prometheus"), f"--config.file={folder}/prometheus.yml", listen, storage))
         wait(f"http://127.0.0.1:{PROMETHEUS}/-/ready")
         shifted, stop = threading.Event(), threading.Event()
         clients = [

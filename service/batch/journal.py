@@ -59,8 +59,10 @@ class Journal:
         self._append(vars(done))
 
     def _append(self, line: Mapping[str, Any]) -> None:
+        data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
         try:
-            os.write(self._descriptor, json.dumps(line, separators=(",", ":")).encode() + b"\n")
+            while data:  # a disk that is nearly full takes a part
+                data = data[os.write(self._descriptor, data) :]
             os.fsync(self._descriptor)
         except OSError as error:
             raise unwritable(self._path, error) from None

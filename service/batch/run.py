@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from contract.errors import TargetExists
+from contract.errors import JobChanged, StorageFailed, TargetExists
 from service.batch.cluster import Cluster
 from service.batch.durable import unwritable
 from service.batch.finish import finish
@@ -54,6 +54,24 @@ def run_job(
     """
     watch = watch or Watch()
     output = Output.of(job, "parquet")
+    with _failing_clearly(output):
+        return _run(job, output, workers, on, restart, watch)
+
+
+@contextmanager
+def _failing_clearly(output: Output) -> Iterator[None]:
+    """What the system refuses, and no step had a better word for. Raises: StorageFailed."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageFailed(
+            f"the system could not read or write a file ({error.strerror or error})",
+            place=str(error.filename or output.target),
+            remedy="check the disk, its rights and the space that is left, then start the same command again",
+        ) from error
+
+
+def _run(job: Job, output: Output, workers: int, on: Cluster | None, restart: bool, watch: Watch) -> Result:
     _prepare(output)
     with locked(output.lock, str(output.target)), _tidied(output):
         if restart:
@@ -130,10 +148,16 @@ def _finished(output: Output, plan: Plan) -> Result | None:
     """What an earlier run finished. Raises: JobChanged."""
     if not output.success.exists():
         return None
-    manifest = json.loads(output.success.read_bytes())
-    check_same(manifest["job"], plan.identity, str(output.target))
-    summary = json.loads(output.summary.read_bytes()) if output.summary.exists() else {}
-    return Result(manifest["rows"], manifest["refused"], output, True, summary)
+    try:
+        manifest = json.loads(output.success.read_bytes())
+        summary = json.loads(output.summary.read_bytes()) if output.summary.exists() else {}
+        job, rows, refused = manifest["job"], manifest["rows"], manifest["refused"]
+    except (ValueError, LookupError, TypeError):
+        raise JobChanged(
+            "the manifest of a finished job is damaged", place=str(output.success), remedy="begin anew with --restart"
+        ) from None
+    check_same(job, plan.identity, str(output.target))
+    return Result(rows, refused, output, True, summary)
 
 
 def _waiting(plan: Plan, output: Output, journal: Journal) -> Iterator[Shard]:

@@ -61,7 +61,8 @@ class Workers:
         waiting = iter(tasks)
         busy: dict[Connection, Any] = {}
         for process, connection in self._crew:
-            connection.send(given)
+            with suppress(ConnectionError):  # it is gone, which is told when it is listened to
+                connection.send(given)
             _give(connection, process, waiting, busy)
         while busy:
             for connection in (one for one in wait(list(busy)) if isinstance(one, Connection)):
@@ -87,9 +88,10 @@ def keep_memory() -> None:
 
 
 def _give(connection: Connection, process: Any, waiting: Iterator[Any], busy: dict[Connection, Any]) -> None:
-    with suppress(StopIteration):
-        connection.send(next(waiting))
-        busy[connection] = process
+    with suppress(StopIteration, ConnectionError):
+        task = next(waiting)
+        busy[connection] = process  # also where it is gone, which is told when it is listened to
+        connection.send(task)
 
 
 def _heard(connection: Connection, process: Any) -> tuple[str, Any]:

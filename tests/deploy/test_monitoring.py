@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.promtool import NotAvailable, promtool
+from deploy.debian import NotAvailable, command
 from service.api.metrics.families import FAMILIES, PREFIX, Family
 
 ROOT = Path(__file__).parents[2]
@@ -72,9 +72,9 @@ def test_every_alert_asks_for_what_there_is_and_has_its_section_and_its_test() -
 
 
 @pytest.fixture(scope="module")
-def tool() -> Path:
+def tool() -> list[str]:
     try:
-        return promtool()
+        return command("promtool")
     except NotAvailable as reason:
         pytest.skip(str(reason))
 
@@ -82,13 +82,13 @@ def tool() -> Path:
 @pytest.mark.parametrize(
     "arguments", ["check config prometheus.yml", "check rules rules.yml", "test rules rules_test.yml"]
 )
-def test_promtool_has_nothing_to_say_against(tool: Path, arguments: str) -> None:
-    done = subprocess.run([tool, *arguments.split()], cwd=PROMETHEUS, capture_output=True, text=True)
+def test_promtool_has_nothing_to_say_against(tool: list[str], arguments: str) -> None:
+    done = subprocess.run([*tool, *arguments.split()], cwd=PROMETHEUS, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_tests_of_the_rules_can_fail(tool: Path, tmp_path: Path) -> None:
+def test_the_tests_of_the_rules_can_fail(tool: list[str], tmp_path: Path) -> None:
     (tmp_path / "rules.yml").write_text(RULES.replace("> 0.01\n", "> 0.5\n"))
     (tmp_path / "rules_test.yml").write_text((PROMETHEUS / "rules_test.yml").read_text())
-    done = subprocess.run([tool, "test", "rules", "rules_test.yml"], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run([*tool, "test", "rules", "rules_test.yml"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode != 0 and "FullfunnelRefuses" in done.stdout + done.stderr

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from contract.errors import JobRunning
+from contract.errors import JobChanged, JobRunning
 from service.batch import plan as planning
 from service.batch.job import Job
 from service.batch.run import run_job
 from tests.service.batch.tables import toy_table, write
 
-KILLS = 15
+KILLS = 100  # of each kind of output
 
 
 @pytest.fixture(scope="module")
@@ -154,3 +154,15 @@ def test_restart_discards_what_another_job_left(
     _stopped_after(replace(job, keep=()), 5, monkeypatch)
     run_job(job, restart=True)
     assert _tree(tmp_path / "rough") == _tree(tmp_path / "calm")
+
+
+def test_a_damaged_manifest_is_told_and_replaced_on_restart(toy: Path, source: Path, tmp_path: Path) -> None:
+    job = _job(toy, source, tmp_path / "once", "out")
+    run_job(job)
+    before = _tree(tmp_path / "once")
+    for damage in (b"", b"[]", b'{"rows": 1}'):
+        (tmp_path / "once/out/_SUCCESS").write_bytes(damage)
+        with pytest.raises(JobChanged, match="damaged"):
+            run_job(job)
+    run_job(job, restart=True)
+    assert _tree(tmp_path / "once") == before
