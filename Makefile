@@ -38,7 +38,7 @@ $(READY): requirements/dev.lock pyproject.toml
 	@$(BIN)/python -c 'import torch' 2>/dev/null || { \
 	  echo "this torch is a CUDA build: installing what it needs (TORCH_INDEX_URL names a smaller one)"; \
 	  $(PIP) install --no-compile $(TORCH); }
-	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -c 'import torch._dynamo, torch.onnx, onnxscript, fastapi, pyarrow.parquet'
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -c 'import torch._dynamo, torch.onnx, onnxscript, pyarrow.parquet, service.api.serving'
 	@touch $@
 
 # What scores on a cluster is large, and is nothing that develops: only its tests run in this environment.

@@ -107,7 +107,6 @@ def _loader(bundle: Bundle, settings: Settings) -> Callable[[], Scorer]:
     if settings.provider != "cpu" or settings.intra_op_threads != 1:
         return lambda: Scorer.of(bundle, settings.scoring)
     scorer = Scorer.of(bundle, settings.scoring)
-    gc.collect()
     gc.freeze()  # or the first collection in each worker would touch, and so copy, every page
     return lambda: scorer
 

@@ -25,6 +25,8 @@ NESTED: dict[str, dict[int, str]] = {
 }
 NODE_OPERATOR, NODE_DOMAIN = 4, 7
 TENSOR_EXTERNAL_DATA, TENSOR_DATA_LOCATION = 13, 14
+TOLD = {"Node": {NODE_OPERATOR, NODE_DOMAIN}, "Tensor": {TENSOR_EXTERNAL_DATA, TENSOR_DATA_LOCATION}}
+LOOKED_AT = {message: frozenset({*nested, *TOLD.get(message, ())}) for message, nested in NESTED.items()}
 
 
 def check_graph(model: bytes) -> None:
@@ -42,7 +44,7 @@ def _check(data: bytes, start: int, end: int, message: str, depth: int) -> None:
     if depth > MAX_DEPTH:
         raise _corrupt(f"graphs nested deeper than {MAX_DEPTH}")
     nested = NESTED[message]
-    for number, wire, _, at, stop in fields(data, start, end):
+    for number, wire, _, at, stop in fields(data, start, end, LOOKED_AT[message]):
         if wire == VARINT:
             if message == "Tensor" and number == TENSOR_DATA_LOCATION and varint(data, at)[0]:
                 raise _corrupt("a tensor whose data lie outside the file")

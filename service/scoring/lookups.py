@@ -77,7 +77,7 @@ def _words(graph: Graph, node: Node, max_words: int) -> Words | None:
     """The vocabulary of an encoder from strings to integers that knows the empty string; None for any other."""
     attributes = {}
     for attribute in node.attributes:
-        parts = list(graph.inside(attribute))
+        parts = graph.inside(attribute)
         attributes[next(graph.text(part) for part in parts if part.number == NAME)] = parts
     if set(attributes) != {"keys_strings", "values_int64s", "default_int64"}:
         return None

@@ -3,7 +3,7 @@
 Knows the field numbers of onnx.proto that the top of a graph is made of. Does not know what is replaced, or why.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Self
 
 from service.scoring.protobuf import Field, Malformed, fields, head, varint
@@ -22,7 +22,7 @@ class Node:
 
     def __init__(self, graph: "Graph", field: Field) -> None:
         self.field = field
-        parts = list(graph.inside(field))
+        parts = graph.inside(field)
         self.attributes = [part for part in parts if part.number == NODE_ATTRIBUTE]
         self.inputs = [graph.text(part) for part in parts if part.number == NODE_INPUT]
         self.outputs = [graph.text(part) for part in parts if part.number == NODE_OUTPUT]
@@ -34,7 +34,7 @@ class Graph:
 
     def __init__(self, model: bytes, field: Field) -> None:
         self.model, self._field = model, field
-        parts = list(self.inside(field))
+        parts = self.inside(field)
         self.nodes = [Node(self, part) for part in parts if part.number == NODE]
         self.initializers = [part for part in parts if part.number == INITIALIZER]
         self.inputs = [part for part in parts if part.number == INPUT]
@@ -42,15 +42,14 @@ class Graph:
     @classmethod
     def of(cls, model: bytes) -> Self:
         """Raises: one of UNREADABLE."""
-        (field,) = (field for field in fields(model, 0, len(model)) if field.number == MODEL_GRAPH)
+        (field,) = fields(model, 0, len(model), {MODEL_GRAPH})
         graph = cls(model, field)
-        for node in graph.nodes:
-            for attribute in node.attributes:
-                if any(part.number in ATTRIBUTE_GRAPHS for part in graph.inside(attribute)):
-                    raise Malformed
+        attributes = (attribute for node in graph.nodes for attribute in node.attributes)
+        if any(fields(model, attribute.start, attribute.stop, ATTRIBUTE_GRAPHS) for attribute in attributes):
+            raise Malformed
         return graph
 
-    def inside(self, field: Field) -> Iterator[Field]:
+    def inside(self, field: Field) -> list[Field]:
         """The fields of a field that is a message."""
         return fields(self.model, field.start, field.stop)
 

@@ -4,7 +4,7 @@ The serving tree holds no `onnx` package; what it must know of a model it reads 
 Does not know any message.
 """
 
-from collections.abc import Iterator
+from collections.abc import Container
 from typing import NamedTuple
 
 VARINT, BYTES = 0, 2
@@ -24,28 +24,31 @@ class Field(NamedTuple):
     stop: int
 
 
-def fields(data: bytes, start: int, stop: int) -> Iterator[Field]:
-    """Every field of the message that lies between two positions.
+def fields(data: bytes, start: int, stop: int, wanted: Container[int] | None = None) -> list[Field]:
+    """The fields of the message that lies between two positions: all, or those of the `wanted` numbers.
 
     Raises: Malformed, IndexError where the data end in a number.
     """
-    begin = start
-    while begin < stop:  # most tags and sizes are one byte, and a vocabulary has a hundred thousand
-        tag, at = (byte, begin + 1) if (byte := data[begin]) < 0x80 else varint(data, begin)
+    found = []
+    at = start
+    while at < stop:  # a vocabulary has a hundred thousand: most tags and sizes are one byte, most fields not wanted
+        begin = at
+        tag, at = (byte, at + 1) if (byte := data[at]) < 0x80 else varint(data, at)
         wire = tag & 7
         if wire == BYTES:
             size, at = (byte, at + 1) if (byte := data[at]) < 0x80 else varint(data, at)
-            end = at + size
+            content, at = at, at + size
         elif wire == VARINT:
-            _, end = varint(data, at)
+            content, (_, at) = at, varint(data, at)
         elif wire in (1, 5):
-            end = at + (8 if wire == 1 else 4)
+            content, at = at, at + (8 if wire == 1 else 4)
         else:
             raise Malformed
-        if end > stop:
+        if at > stop:
             raise Malformed
-        yield Field(tag >> 3, wire, begin, at, end)
-        begin = end
+        if wanted is None or tag >> 3 in wanted:
+            found.append(Field(tag >> 3, wire, begin, content, at))
+    return found
 
 
 def varint(data: bytes, at: int) -> tuple[int, int]:

@@ -40,7 +40,7 @@ def without_tables(model: bytes, min_bytes: int) -> tuple[bytes, dict[str, Table
 
 def _table(graph: Graph, tensor: Field) -> tuple[str, tuple[Change, Table]] | None:
     """Name, what makes an input of it, and the values where they stand; None if it is no matrix of raw float32."""
-    parts = list(graph.inside(tensor))
+    parts = graph.inside(tensor)
     shape = [graph.integer(part) for part in parts if part.number == DIMS and part.wire == VARINT]
     (name,) = (graph.text(part) for part in parts if part.number == NAME)
     (kind,) = (graph.integer(part) for part in parts if part.number == TYPE)
