@@ -53,6 +53,14 @@ ONE_CORE = System(
     command=FULLFUNNEL.command,
     environment=(("FULLFUNNEL_OVERLAP", "false"),),
 )
+TWO_WORKERS = System(
+    "two-workers",
+    "Fullfunnel, two workers",
+    wire=FULLFUNNEL.wire,
+    path=FULLFUNNEL.path,
+    command=tuple("2" if part == "{workers}" else part for part in FULLFUNNEL.command),
+    environment=ONE_CORE.environment,
+)
 SESSION = System("session", "Fullfunnel's session alone, one process", wire="fullfunnel")
 ENGINE = System("engine", "the graph alone, one process")
 PEERS = (
@@ -114,6 +122,6 @@ PEERS = (
         requirements=("mosec==0.9.8",),
     ),
 )
-SYSTEMS = (FULLFUNNEL, ONE_CORE, SESSION, ENGINE, *PEERS)
-OURS = (FULLFUNNEL, ONE_CORE, SESSION)  # whatever graph the peers serve, these take the bundle
+SYSTEMS = (FULLFUNNEL, ONE_CORE, TWO_WORKERS, SESSION, ENGINE, *PEERS)
+OURS = (FULLFUNNEL, ONE_CORE, TWO_WORKERS, SESSION)  # whatever graph the peers serve, these take the bundle
 ALONE = (SESSION, ENGINE)  # no servers
