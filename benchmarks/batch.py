@@ -133,7 +133,9 @@ def measure(options: argparse.Namespace, source: Path, work: Path) -> dict[str, 
             target = work / f"{kind}.parquet"
             shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
             script = ROOT / "benchmarks" / "scoring_peers.py"
-            arguments: list[Any] = [interpreter("batch", torch=False), script, kind, graph, source, target, str(cores)]
+            # -P: the folder of the script holds an email.py, which would stand for Python's own
+            arguments: list[Any] = [interpreter("batch", torch=False), "-P", script, kind, graph, source, target]
+            arguments.append(str(cores))
             found.setdefault(PEERS[kind], []).append(watched(arguments, rows, cores))
             check(PEERS[kind], target, pq.read_table(ours))
     return found

@@ -95,10 +95,10 @@ class RayModel:
 
 
 def with_ray(graph: str, source: str, target: str, cores: int) -> None:
-    """`map_batches` with an actor a core."""
+    """`map_batches` with an actor a core, and room for what reads: without it nothing ever moves."""
     import ray
 
-    ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(num_cpus=cores + 1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     ray.data.DataContext.get_current().enable_progress_bars = False
     columns = ["impression_id", *Model(graph, 1).inputs]
     rows = ray.data.read_parquet(source, columns=columns)

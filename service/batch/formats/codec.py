@@ -97,18 +97,20 @@ class Format(Protocol):
 
 @contextmanager
 def reported(place: str) -> Iterator[None]:
-    """Turn what pyarrow says about a file into DataInvalid."""
+    """Turn what pyarrow says about a file into DataInvalid, and give a place to what has none."""
     try:
         yield
-    except FullfunnelError:
-        raise
+    except FullfunnelError as error:
+        if error.place:
+            raise
+        raise type(error)(error.fact, place=place, remedy=error.remedy) from None
     except MemoryError:
         raise DataInvalid(
             "a part of the file takes more memory to read than there is",
             place=place,
             remedy="write it again with smaller pages and row groups",
         ) from None
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError, KeyError) as error:  # KeyError: names differ inside a file
         text = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise DataInvalid(
             f"cannot be read ({text[:300]})", place=place, remedy="check that the file is whole"
