@@ -27,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "output",
-        help="with an ending (.parquet, .csv, .ndjson, .arrow) one file, else a folder of parts",
+        help="with an ending (.parquet, .csv, .ndjson, .arrow) one file, else a folder of parts; or such a URL",
     )
     parser.add_argument(
         "--keep", default="", metavar="A,B", help="columns of the input to have beside the scores; `all` for every one"

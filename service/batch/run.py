@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from contract.errors import JobChanged, StorageFailed, TargetExists
+from contract.errors import JobChanged, SettingInvalid, StorageFailed, TargetExists
 from service.batch.cluster import Cluster
+from service.batch.delivery import deliver
 from service.batch.durable import unwritable
 from service.batch.finish import finish
 from service.batch.job import Job, Plan, Shard
@@ -22,6 +23,7 @@ from service.batch.lock import locked
 from service.batch.output import Output
 from service.batch.plan import plan_of
 from service.batch.shards import ShardScorer, check_refused
+from service.batch.stores import is_remote
 from service.batch.workers import Report, Workers
 from service.scoring.scorer import Scorer
 
@@ -53,6 +55,16 @@ def run_job(
     Raises: BundleInvalid, DataInvalid, JobInvalid, ScoreInvalid, SettingInvalid.
     """
     watch = watch or Watch()
+    if is_remote(job.output):
+        if on is not None:
+            raise SettingInvalid(
+                "a cluster writes to a folder that all of its machines see", place=job.output, remedy="give a path"
+            )
+
+        def run_here(local: Job) -> Result:
+            return run_job(local, workers=workers, restart=restart, watch=watch)
+
+        return deliver(job, run_here, restart=restart)
     output = Output.of(job, "parquet")
     with _failing_clearly(output):
         return _run(job, output, workers, on, restart, watch)

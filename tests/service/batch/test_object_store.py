@@ -48,12 +48,13 @@ class Store:
         return {
             one["Key"].removeprefix(prefix): self.client.get_object(Bucket=BUCKET, Key=one["Key"])["Body"].read()
             for one in found
+            if not one["Key"].endswith("/")  # a folder that pyarrow keeps when the last of its files goes
         }
 
-    def score(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    def score(self, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
         """`fullfunnel score`, in a process of its own: pyarrow's S3 does not live through a fork."""
         command = [sys.executable, "-m", "cli.main", "score", *map(str, arguments)]
-        environment = {**os.environ, **self.environment}
+        environment = {**os.environ, **self.environment, **environment}
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
@@ -114,3 +115,59 @@ def test_a_place_where_nothing_is_is_an_error_with_its_name(
     done = store.score(toy, place, tmp_path / "out")
     assert done.returncode == 1 and place in done.stderr and "Remedy" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache/fullfunnel/outputs"
+
+
+def files(root: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(root.iterdir()) if path.is_file()}
+
+
+@pytest.mark.parametrize(("name", "workers"), [("out", "2"), ("out.parquet", "1"), ("out.csv", "2")])
+def test_what_is_written_there_is_what_is_written_here(
+    store: Store, source: Path, toy: Path, tmp_path: Path, cache: Path, name: str, workers: str
+) -> None:
+    where = f"{name}{workers}/{name}"
+    options = ("--keep", "row_id", "--workers", workers)
+    place = f"s3://{BUCKET}/in/"
+    here = store.score(toy, place, tmp_path / "here" / name, *options)
+    there = store.score(toy, place, f"s3://{BUCKET}/{where}", *options)
+    assert here.returncode == there.returncode == 0, there.stderr
+    root = tmp_path / "here" / (name if "." not in name else "")
+    assert store.objects(f"{where}/" if "." not in name else f"{name}{workers}/") == files(root) != {}
+    assert not list(cache.iterdir())
+    again = store.score(toy, place, f"s3://{BUCKET}/{where}", *options)
+    assert again.returncode == 0 and "finished already" in again.stderr
+    other = store.score(toy, place, f"s3://{BUCKET}/{where}")
+    assert other.returncode == 1 and "the options are not those" in other.stderr
+    assert not list(cache.iterdir())
+    assert store.score(toy, f"{place}day=2026-01-01/0.parquet", f"s3://{BUCKET}/{where}", "--restart").returncode == 0
+    assert store.score(toy, f"{place}day=2026-01-01/0.parquet", tmp_path / "less" / name).returncode == 0
+    root = tmp_path / "less" / (name if "." not in name else "")
+    assert store.objects(f"{where}/" if "." not in name else f"{name}{workers}/") == files(root)
+
+
+def test_what_no_job_wrote_is_left_alone(store: Store, source: Path, toy: Path, cache: Path) -> None:
+    store.put("foreign/out/a.txt", b"mine")
+    for restart in ((), ("--restart",)):
+        done = store.score(toy, source, f"s3://{BUCKET}/foreign/out", *restart)
+        assert done.returncode == 1 and "no scoring job wrote" in done.stderr
+    assert store.objects("foreign/") == {"out/a.txt": b"mine"}
+    done = store.score(toy, f"s3://{BUCKET}/in", f"s3://{BUCKET}/in/out")
+    assert done.returncode == 1 and "hold each other" in done.stderr
+
+
+def test_a_delivery_that_failed_goes_on_with_what_was_made(
+    store: Store, source: Path, toy: Path, tmp_path: Path, cache: Path
+) -> None:
+    done = store.score(toy, source, "s3://nowhere/out")
+    assert done.returncode == 1 and "s3://nowhere/out: cannot be written" in done.stderr
+    assert len(list(cache.glob("*/out/part-*"))) == 6
+    store.client.create_bucket(Bucket="nowhere")
+    done = store.score(toy, source, "s3://nowhere/out")
+    assert done.returncode == 0 and "finished already" in done.stderr
+    assert len(store.client.list_objects_v2(Bucket="nowhere", Prefix="out/part-")["Contents"]) == 6
