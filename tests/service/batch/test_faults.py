@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -41,9 +41,13 @@ def strace(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     except NotAvailable as reason:
         pytest.skip(str(reason))
     log = tmp_path_factory.mktemp("strace") / "log"
-    done = subprocess.run([*found, "-o", log, "true"], capture_output=True, text=True)
-    if done.returncode != 0:
-        pytest.skip(f"no process may be traced here: {done.stderr.strip()}")
+    with subprocess.Popen(["sleep", "60"]) as child:
+        tracer = subprocess.Popen([*found, "-o", log, "-p", str(child.pid)], stderr=subprocess.PIPE, text=True)
+        may = _is_attached(tracer, child.pid)
+        child.kill()
+    said = tracer.communicate()[1].strip()
+    if not may:
+        pytest.skip(f"no process may be traced here: {said}")
     return found
 
 
@@ -110,12 +114,19 @@ class Sweep:
         os.waitpid(child, os.WUNTRACED)
         arguments = ["-o", str(self._log), "-e", f"trace={call}", *inject, "-p", str(child)]
         with subprocess.Popen([*self._strace, *arguments], stderr=subprocess.DEVNULL) as tracer:
-            while "TracerPid:\t0\n" in Path(f"/proc/{child}/status").read_text():
-                assert tracer.poll() is None, "strace cannot attach"
-                time.sleep(0.001)
+            assert _is_attached(tracer, child), "strace cannot attach"
             os.kill(child, signal.SIGCONT)
             _, status = os.waitpid(child, 0)
         return os.waitstatus_to_exitcode(status), self._log.read_text()
+
+
+def _is_attached(tracer: "subprocess.Popen[Any]", pid: int) -> bool:
+    """Wait until a process is traced, or its tracer has given up."""
+    while "TracerPid:\t0\n" in Path(f"/proc/{pid}/status").read_text():
+        if tracer.poll() is not None:
+            return False
+        time.sleep(0.001)
+    return True
 
 
 def _live(job: Job) -> None:
