@@ -56,8 +56,6 @@ def deliver(job: Job, run: Callable[[Job], R], *, restart: bool) -> R:
             return run(local)  # which finds it finished, or says what differs
         finally:
             shutil.rmtree(seen, ignore_errors=True)
-    if restart:
-        _apart(there.remove, [there.output.success.name])  # first: without the rest it would lie
     result = run(local)
     there.send(before)
     shutil.rmtree(cache, ignore_errors=True)
@@ -113,11 +111,13 @@ class _There:
         return {info.path.removeprefix(f"{root}/") for info in found if info.type == FILE}
 
     def send(self, before: set[str]) -> None:
-        """Everything, the manifest last; of what was there `before`, parts that are none any more go before that."""
+        """Everything, the manifest last. Before that, what was there `before` and is no part any more goes, and first
+        of all the old manifest, which would lie.
+        """
         here, root = self._roots
         parts = [part["name"] for part in json.loads(self.output.success.read_bytes())["parts"]]
         beside = [name for name in self._beside if (here / name).exists()]
-        self.remove(sorted(before - {*parts, *beside}))
+        self.remove([self.output.success.name, *sorted(before - {*parts, *beside})])
         with _Told(self.url):
             if self.filesystem.type_name != "s3":  # where a folder is no more than a part of a name
                 self.filesystem.create_dir(root, recursive=True)

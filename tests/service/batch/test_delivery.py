@@ -1,5 +1,6 @@
 """An output that is made here and sent: whatever fails on the way, the manifest is last and nothing is lost."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from service.batch.cluster import Cluster
 from service.batch.delivery import cache_of
 from service.batch.job import Job
 from service.batch.run import run_job
+from service.batch.shards import ShardScorer
 from tests.service.batch.tables import toy_table, write
 
 
@@ -59,6 +61,26 @@ def test_what_was_delivered_is_not_done_again_and_a_lost_cache_loses_nothing(job
     before = files(tmp_path / "there/out")
     assert len(before) == 5
     assert run_job(job).was_done and files(tmp_path / "there/out") == before
+
+
+def test_what_was_delivered_stays_whole_until_what_takes_its_place_is_finished(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_job(job)
+    before = files(tmp_path / "there/out")
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ShardScorer, "write", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run_job(job, restart=True)
+    assert files(tmp_path / "there/out") == before
+    less = replace(job, input=f"{job.input}/0.parquet")
+    run_job(less, restart=True)
+    assert set(before) - set(files(tmp_path / "there/out")) == {"part-00001.parquet", "part-00002.parquet"}
+    assert run_job(less).was_done
 
 
 def test_input_and_output_may_not_hold_each_other_and_a_cluster_writes_to_folders(job: Job) -> None:
