@@ -8,8 +8,10 @@ import hashlib
 import json
 import multiprocessing
 import os
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +25,7 @@ from service.batch.output import Output
 from service.batch.stores import located
 
 FILE = pyarrow.fs.FileType.File
+PART = re.compile(r"part-\d{5,}\.\w+")
 R = TypeVar("R")
 
 
@@ -101,7 +104,7 @@ class _There:
     def names(self) -> set[str]:
         """What is there of such an output."""
         root = self._roots[1]
-        with _Told(self.url):
+        with _told(self.url):
             if self.output.is_folder:
                 selector = pyarrow.fs.FileSelector(root, allow_not_found=True, recursive=True)
                 found = self.filesystem.get_file_info(selector)
@@ -111,14 +114,15 @@ class _There:
         return {info.path.removeprefix(f"{root}/") for info in found if info.type == FILE}
 
     def send(self, before: set[str]) -> None:
-        """Everything, the manifest last. Before that, what was there `before` and is no part any more goes, and first
-        of all the old manifest, which would lie.
+        """Everything, the manifest last. Before that, parts of the output `before` that are none any more go, and first
+        of all the old manifest, which would lie. What else is there is not ours.
         """
         here, root = self._roots
         parts = [part["name"] for part in json.loads(self.output.success.read_bytes())["parts"]]
         beside = [name for name in self._beside if (here / name).exists()]
-        self.remove([self.output.success.name, *sorted(before - {*parts, *beside})])
-        with _Told(self.url):
+        old = {name for name in before if name in self._beside or PART.fullmatch(name)}
+        self.remove([self.output.success.name, *sorted(old - {*parts, *beside})])
+        with _told(self.url):
             if self.filesystem.type_name != "s3":  # where a folder is no more than a part of a name
                 self.filesystem.create_dir(root, recursive=True)
             for name in [*parts, *beside]:
@@ -131,31 +135,27 @@ class _There:
         """Some files, to where the output is made."""
         here, root = self._roots
         here.mkdir(parents=True, exist_ok=True)
-        with _Told(self.url):
+        with _told(self.url):
             for name in names:
                 pyarrow.fs.copy_files(f"{root}/{name}", str(here / name), self.filesystem, pyarrow.fs.LocalFileSystem())
 
     def remove(self, names: list[str]) -> None:
         """Some files, where they are there."""
-        with _Told(self.url):
+        with _told(self.url):
             for info in self.filesystem.get_file_info([f"{self._roots[1]}/{name}" for name in names]):
                 if info.type == FILE:
                     self.filesystem.delete_file(info.path)
 
 
-class _Told:
-    """Turns what a store refuses into TargetUnwritable."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: object) -> None:
-        if isinstance(error, OSError | pa.ArrowException):
-            text = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-            raise TargetUnwritable(
-                f"cannot be written ({text[:300]})",
-                place=self._url,
-                remedy="check the store and its rights, then start the same command again: what was made is kept",
-            ) from None
+@contextmanager
+def _told(url: str) -> Iterator[None]:
+    """Turn what a store refuses into TargetUnwritable."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        text = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise TargetUnwritable(
+            f"cannot be written ({text[:300]})",
+            place=url,
+            remedy="check the store and its rights, then start the same command again: what was made is kept",
+        ) from None

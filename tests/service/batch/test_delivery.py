@@ -77,9 +77,11 @@ def test_what_was_delivered_stays_whole_until_what_takes_its_place_is_finished(
         with pytest.raises(KeyboardInterrupt):
             run_job(job, restart=True)
     assert files(tmp_path / "there/out") == before
+    (tmp_path / "there/out/notes.txt").write_bytes(b"mine")
     less = replace(job, input=f"{job.input}/0.parquet")
     run_job(less, restart=True)
     assert set(before) - set(files(tmp_path / "there/out")) == {"part-00001.parquet", "part-00002.parquet"}
+    assert files(tmp_path / "there/out")["notes.txt"] == b"mine"
     assert run_job(less).was_done
 
 
