@@ -22,7 +22,6 @@ import httpx
 import numpy as np
 import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -148,7 +147,7 @@ def difference(found: Scores, expected: Scores) -> float:
 
 
 def _scores(table: pa.Table) -> Scores:
-    return {name: pc.cast(table[name], pa.float32()).to_numpy() for name in table.column_names}
+    return {name: table[name].to_numpy() for name in table.column_names}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -51,10 +51,10 @@ class Store:
             if not one["Key"].endswith("/")  # a folder that pyarrow keeps when the last of its files goes
         }
 
-    def score(self, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    def score(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         """`fullfunnel score`, in a process of its own: pyarrow's S3 does not live through a fork."""
         command = [sys.executable, "-m", "cli.main", "score", *map(str, arguments)]
-        environment = {**os.environ, **self.environment, **environment}
+        environment = {**os.environ, **self.environment}
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
@@ -131,24 +131,23 @@ def files(root: Path) -> dict[str, bytes]:
 def test_what_is_written_there_is_what_is_written_here(
     store: Store, source: Path, toy: Path, tmp_path: Path, cache: Path, name: str, workers: str
 ) -> None:
-    where = f"{name}{workers}/{name}"
-    options = ("--keep", "row_id", "--workers", workers)
-    place = f"s3://{BUCKET}/in/"
+    root, place, output = f"{name}{workers}", f"s3://{BUCKET}/in/", f"s3://{BUCKET}/{name}{workers}/{name}"
+    one, options = f"{place}day=2026-01-01/0.parquet", ("--keep", "row_id", "--workers", workers)
+    inside = "" if "." in name else name
     here = store.score(toy, place, tmp_path / "here" / name, *options)
-    there = store.score(toy, place, f"s3://{BUCKET}/{where}", *options)
+    there = store.score(toy, place, output, *options)
     assert here.returncode == there.returncode == 0, there.stderr
-    root = tmp_path / "here" / (name if "." not in name else "")
-    assert store.objects(f"{where}/" if "." not in name else f"{name}{workers}/") == files(root) != {}
+    prefix = f"{root}/{inside}/" if inside else f"{root}/"
+    assert store.objects(prefix) == files(tmp_path / "here" / inside) != {}
     assert not list(cache.iterdir())
-    again = store.score(toy, place, f"s3://{BUCKET}/{where}", *options)
+    again = store.score(toy, place, output, *options)
     assert again.returncode == 0 and "finished already" in again.stderr
-    other = store.score(toy, place, f"s3://{BUCKET}/{where}")
+    other = store.score(toy, place, output)
     assert other.returncode == 1 and "the options are not those" in other.stderr
     assert not list(cache.iterdir())
-    assert store.score(toy, f"{place}day=2026-01-01/0.parquet", f"s3://{BUCKET}/{where}", "--restart").returncode == 0
-    assert store.score(toy, f"{place}day=2026-01-01/0.parquet", tmp_path / "less" / name).returncode == 0
-    root = tmp_path / "less" / (name if "." not in name else "")
-    assert store.objects(f"{where}/" if "." not in name else f"{name}{workers}/") == files(root)
+    assert store.score(toy, one, output, "--restart").returncode == 0
+    assert store.score(toy, one, tmp_path / "less" / name).returncode == 0
+    assert store.objects(prefix) == files(tmp_path / "less" / inside)
 
 
 def test_what_no_job_wrote_is_left_alone(store: Store, source: Path, toy: Path, cache: Path) -> None:
