@@ -20,6 +20,8 @@ classes to statuses, and `cli` turns any of them into one message and a non-zero
     │   └── SeveralInvalid
     ├── JobInvalid            a batch job cannot be carried out
     │   └── JobChanged  JobRunning  RowsRefused  WorkerLost  StorageFailed  PlaceForbidden
+    ├── SwapRefused           the model that answers cannot be changed as asked
+    │   └── SwapBusy
     ├── NotReady              no verified bundle to answer from
     ├── Overloaded            more work at once than the service takes on
     ├── SettingInvalid        a setting of the service is impossible
@@ -236,6 +238,14 @@ class WorkerLost(JobInvalid):
 
 class StorageFailed(JobInvalid):
     """The system could not read or write a file that the job needs."""
+
+
+class SwapRefused(FullfunnelError):
+    """The model that answers cannot be changed as asked."""
+
+
+class SwapBusy(SwapRefused):
+    """It is being changed already."""
 
 
 class NotReady(FullfunnelError):

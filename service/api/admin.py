@@ -1,13 +1,16 @@
 """The second listener: what operators and their machines ask, apart from the predictions and on its own address.
 
-Any worker answers for all of them, since counts lie in memory that they share. Knows the paths of this listener. Does
-not know what is counted.
+Any worker answers for all of them: counts lie in memory that they share, and a change of the model is made by all.
+Knows the paths of this listener. Does not know what is counted, nor how a model is changed.
 """
 
 import asyncio
+import re
 import socket
+from collections.abc import Callable, Coroutine
 from typing import Any
 
+import orjson
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -16,20 +19,26 @@ from starlette.responses import Response
 from starlette.routing import Route
 from uvicorn.server import ServerState
 
-from contract.errors import NotReady
+from contract.errors import BodyMalformed, FullfunnelError, ValueInvalid
 from service.api.edge import new_request_id
 from service.api.lifecycle import Lifecycle
 from service.api.metrics.exposition import CONTENT_TYPE, exposition
 from service.api.problems import kind_of_error, kind_of_status, problem
 from service.api.protocol import GuardedProtocol
+from service.api.ranking import name_of
+from service.api.receiving import check_media_type, received
 from service.api.settings import Limits
+from service.api.swap.switch import Switch
+
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")  # of a folder beside the bundle, never a way out of there
+MAX_BYTES, MAX_PIECES = 1024, 16  # of a body
 
 
-async def start(listener: socket.socket, lifecycle: Lifecycle, limits: Limits) -> asyncio.Server:
+async def start(listener: socket.socket, lifecycle: Lifecycle, switch: Switch, limits: Limits) -> asyncio.Server:
     """A server that answers on `listener` until it is closed."""
     protocol = type("Guarded", (GuardedProtocol,), {"limits": limits})
     config = uvicorn.Config(
-        create_app(lifecycle), http=protocol, ws="none", lifespan="off", log_config=None, access_log=False,
+        create_app(lifecycle, switch), http=protocol, ws="none", lifespan="off", log_config=None, access_log=False,
         server_header=False,
     )  # fmt: skip
     config.load()
@@ -41,7 +50,7 @@ async def start(listener: socket.socket, lifecycle: Lifecycle, limits: Limits) -
     return await loop.create_server(connection, sock=listener)
 
 
-def create_app(lifecycle: Lifecycle) -> Starlette:
+def create_app(lifecycle: Lifecycle, switch: Switch) -> Starlette:
     """The paths of the second listener."""
 
     async def metrics(_: Request) -> Response:
@@ -49,16 +58,68 @@ def create_app(lifecycle: Lifecycle) -> Starlette:
         return Response(content, headers={"content-type": CONTENT_TYPE})
 
     async def ready(_: Request) -> Response:
-        try:
-            lifecycle.check_ready()
-        except NotReady as error:
-            return problem(kind_of_error(error), new_request_id(), error)
+        lifecycle.check_ready()
         return Response('{"status":"ready"}', media_type="application/json")
 
+    async def models(_: Request) -> Response:
+        found = {role: None if scorer is None else name_of(scorer) for role, scorer in switch.models.items()}
+        return Response(orjson.dumps(found), media_type="application/json")
+
+    def changes(change: Callable[[str | None], Coroutine[Any, Any, None]], *, named: bool) -> Any:
+        async def endpoint(request: Request) -> Response:
+            lifecycle.check_ready()
+            name = await _bundle_of(request)
+            if named and name is None:
+                raise ValueInvalid("must name a bundle", place="bundle")
+            await change(name)
+            return await models(request)
+
+        return endpoint
+
+    async def back(_: str | None) -> None:
+        await switch.back()
+
+    async def unshadow(_: Request) -> Response:
+        await switch.shadow(None)
+        return await models(_)
+
     async def refused(_: Request, error: Exception) -> Response:
+        assert isinstance(error, FullfunnelError)  # noqa: S101
+        return problem(kind_of_error(error), new_request_id(), error)
+
+    async def not_served(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101
         return problem(kind_of_status(error.status_code), new_request_id(), headers=error.headers)
 
     return Starlette(
-        routes=[Route("/metrics", metrics), Route("/readyz", ready)], exception_handlers={HTTPException: refused}
+        routes=[
+            Route("/metrics", metrics),
+            Route("/readyz", ready),
+            Route("/models", models),
+            Route("/swap", changes(switch.swap, named=False), methods=["POST"]),
+            Route("/swap/back", changes(back, named=False), methods=["POST"]),
+            Route("/shadow", changes(switch.shadow, named=True), methods=["POST"]),
+            Route("/shadow", unshadow, methods=["DELETE"]),
+        ],
+        exception_handlers={FullfunnelError: refused, HTTPException: not_served},
     )
+
+
+async def _bundle_of(request: Request) -> str | None:
+    """The bundle that a change is to, `{"bundle": NAME}` or `{}`. Only as application/json, which no web page may send.
+
+    Raises: BodyMalformed, BodyTooLarge, ValueInvalid, HTTPException.
+    """
+    check_media_type(request)
+    try:
+        asked = orjson.loads(await received(request, MAX_BYTES, MAX_PIECES))
+    except orjson.JSONDecodeError:
+        raise BodyMalformed("not JSON") from None
+    if not isinstance(asked, dict) or not asked.keys() <= {"bundle"}:
+        raise ValueInvalid('must be {"bundle": NAME} or {}', place="body")
+    name = asked.get("bundle")
+    if name is not None and not (isinstance(name, str) and NAME.fullmatch(name)):
+        raise ValueInvalid(
+            "must be the name of a folder", place="bundle", remedy="name a folder beside the bundle that is served"
+        )
+    return name

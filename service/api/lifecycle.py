@@ -47,13 +47,15 @@ class Lifecycle:
         self.draining = False
         self.failure: Exception | None = None
         self.bundle: Path | None = None  # where the model comes from, for processes beside this one
+        self.turn = 0  # of the models that have answered since the service began, in every process
         self.recorder = recorder or recorder_of(settings, Block(1))
         self.threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="scoring")
         self.waiting = ThreadPoolExecutor(settings.limits.max_concurrency, thread_name_prefix="waiting")
+        self.on_ready: Callable[[], None] = lambda: None  # called once there is a model, on the event loop
         self._settings, self._limits = settings, settings.limits
         self.batcher: Batcher | None = None
         self.overlap: Overlap | None = None
-        self._load = load
+        self.load = load  # what answers first
         self._scorer: Scorer | None = None
         self._predictions = 0
         self._buffered_bytes = 0
@@ -61,19 +63,24 @@ class Lifecycle:
     async def start(self) -> None:
         """Load, verify and warm the bundle, off the event loop. What goes wrong is kept as `failure`."""
         try:
-            scorer = await asyncio.get_running_loop().run_in_executor(self.threads, self._load)
+            scorer = await asyncio.get_running_loop().run_in_executor(self.threads, self.load)
         except Exception as error:
             self.failure = error
             return
-        self.recorder.watch(scorer)
         self.batcher = _batcher(scorer, self._settings, self.recorder)
         if self.batcher is None and self._settings.overlaps:
             self.overlap = Overlap(asyncio.get_running_loop(), self.recorder.queued)
-        self._scorer = scorer
+        self.adopt(scorer)
         manifest = scorer.manifest
         log.info(
             "ready: %s %s, digest %s, on %s", manifest.name, manifest.version, scorer.digest, scorer.session.provider
         )
+        self.on_ready()
+
+    def adopt(self, scorer: Scorer) -> None:
+        """From now on this one answers; what has been begun with the one before is finished with it."""
+        self.recorder.watch(scorer, self.turn)
+        self._scorer = scorer
 
     def close(self) -> None:
         """End the threads, when nothing is under way any more."""
@@ -160,7 +167,6 @@ def _batcher(scorer: Scorer, settings: Settings, recorder: Recorder) -> Batcher 
     if not wait_ms:
         return None
     return Batcher(
-        scorer,
         max_rows=settings.batch_rows,
         max_wait_ms=wait_ms,
         max_queue_ms=settings.queue_ms,

@@ -88,7 +88,7 @@ class Predictions:
         jobs: list[Future[Scores]] = []
 
         def run(feeds: Feeds) -> Scores:
-            jobs.append(batcher.put(feeds))
+            jobs.append(batcher.put(scorer, feeds))
             return jobs[-1].result()
 
         loop = asyncio.get_running_loop()

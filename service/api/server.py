@@ -23,6 +23,7 @@ from service.api.listening import listen
 from service.api.predictions import Predictions
 from service.api.protocol import GuardedProtocol
 from service.api.settings import Settings
+from service.api.swap.switch import Switch
 
 log = logging.getLogger("fullfunnel")
 
@@ -32,9 +33,9 @@ class Server(uvicorn.Server):
 
     shares_ports = False  # with other processes of this service
 
-    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle, settings: Settings) -> None:
+    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle, settings: Settings, switch: Switch) -> None:
         super().__init__(config)
-        self.lifecycle, self._settings = lifecycle, settings
+        self.lifecycle, self._settings, self._switch = lifecycle, settings, switch
         self._stop_at = float("inf")
         self._rpc: Any = None
         self._admin: asyncio.Server | None = None
@@ -46,7 +47,7 @@ class Server(uvicorn.Server):
 
             address = self._settings.admin_host, self._settings.admin_port
             listener = listen(*address, shared=self.shares_ports, option="--admin-port")
-            self._admin = await admin.start(listener, self.lifecycle, self._settings.limits)
+            self._admin = await admin.start(listener, self.lifecycle, self._switch, self._settings.limits)
             log.info("listening for operators on http://%s:%d/metrics", *listener.getsockname()[:2])
         if self._settings.grpc_port is not None:
             from service.api.v2 import rpc  # slow to import, and most services do without
@@ -63,6 +64,7 @@ class Server(uvicorn.Server):
             spent = int(time.monotonic() - began)
             self.config.timeout_graceful_shutdown = max(0, self._settings.stop_timeout_s - spent)
         await super().shutdown(sockets)
+        self._switch.close()
         if self._admin is not None:
             self._admin.close()
 
@@ -80,6 +82,7 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second: is it time to go?"""
         self.lifecycle.tell()
+        self._switch.tick()
         if self.lifecycle.failure is not None or time.monotonic() >= self._stop_at:
             self.should_exit = True
         return await super().on_tick(counter)

@@ -26,6 +26,8 @@ from service.api.settings import Settings
 from service.api.shortcut import ShortcutProtocol, shortened_by
 from service.api.spreading import Receiver, Spread, spread_over
 from service.api.supervisor import FAILED, Pulse, Supervisor
+from service.api.swap.hub import Hub
+from service.api.swap.switch import Switch
 from service.reading import Reading
 from service.scoring.scorer import Scorer
 
@@ -48,10 +50,12 @@ def _serve_alone(reading: Reading, settings: Settings) -> int:
     with listen(settings.host, settings.port) as listener:
         _say_where(listener)
         recorder = recorder_of(settings, Block(1))
+        hub = Hub(str(reading.path))
+        said = hub.open(0)
         lifecycle = Lifecycle(settings, lambda: Scorer.of(reading.take(), settings.scoring), recorder)
-        lifecycle.bundle = reading.path.resolve()
+        switch = Switch(settings, lifecycle, hub.end(0), reading.path)
         config = config_of(settings, lifecycle, _protocol(settings, lifecycle))
-        Server(config, lifecycle, settings).run(sockets=[listener])
+        Alone(config, lifecycle, settings, switch, hub, said).run(sockets=[listener])
     if lifecycle.failure is not None:
         raise lifecycle.failure
     return 0
@@ -63,14 +67,14 @@ def _serve_together(reading: Reading, settings: Settings, workers: int) -> int:
     load = _loader(reading.take(), settings)
 
     patience_s = settings.drain_delay_s + settings.stop_timeout_s + GRACE_S
-    block = Block(workers)
+    block, hub = Block(workers), Hub(str(reading.path))
     with closing(Spread(workers)) as spread, _one_port_each(settings) as settings:
 
         def work(number: int, listener: socket.socket, pulse: Pulse) -> int:
             lifecycle = Lifecycle(settings, load, recorder_of(settings, block, number))
-            lifecycle.bundle = reading.path.resolve()
+            switch = Switch(settings, lifecycle, hub.take(number), reading.path)
             config = config_of(settings, lifecycle, spread_over(_protocol(settings, lifecycle), spread, number))
-            Worker(config, lifecycle, settings, spread, number, pulse).run(sockets=[listener])
+            Worker(config, lifecycle, settings, switch, spread, number, pulse).run(sockets=[listener])
             if isinstance(lifecycle.failure, FullfunnelError):
                 sys.stderr.write(f"service: {lifecycle.failure}\n")
                 return FAILED
@@ -79,7 +83,7 @@ def _serve_together(reading: Reading, settings: Settings, workers: int) -> int:
             return 0
 
         return Supervisor(
-            listeners, work, spread.leave, silence_s=settings.worker_silence_s, patience_s=patience_s
+            listeners, work, spread.leave, hub, silence_s=settings.worker_silence_s, patience_s=patience_s
         ).run()
 
 
@@ -121,6 +125,29 @@ def _say_where(listener: socket.socket) -> None:
     log.info("listening on http://%s:%d (documentation at /docs)", address, port)
 
 
+class Alone(Server):
+    """The only process, which has the hub in it."""
+
+    def __init__(
+        self, config: uvicorn.Config, lifecycle: Lifecycle, settings: Settings, switch: Switch, hub: Hub, said: int
+    ) -> None:
+        super().__init__(config, lifecycle, settings, switch)
+        self._hub, self._said = hub, said
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, to the hub and for SIGHUP too."""
+        await super().startup(sockets)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._said, self._hub.heard, 0)
+        loop.add_signal_handler(signal.SIGHUP, self._hub.reload)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what is under way, and go."""
+        await super().shutdown(sockets)
+        asyncio.get_running_loop().remove_reader(self._said)
+        self._hub.close()
+
+
 class Worker(Server):
     """One of several processes."""
 
@@ -131,11 +158,12 @@ class Worker(Server):
         config: uvicorn.Config,
         lifecycle: Lifecycle,
         settings: Settings,
+        switch: Switch,
         spread: Spread,
         number: int,
         pulse: Pulse,
     ) -> None:
-        super().__init__(config, lifecycle, settings)
+        super().__init__(config, lifecycle, settings, switch)
         self._spread, self._number, self._pulse = spread, number, pulse
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

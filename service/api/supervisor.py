@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from types import FrameType
+from typing import Protocol
 
 BEAT_S = 1.0
 MAX_DELAY_S = 30.0
@@ -39,6 +40,22 @@ class Pulse:
             os.write(self._beats, READY if ready else ALIVE)
 
 
+class Lines(Protocol):
+    """What speaks with the workers."""
+
+    def open(self, number: int) -> int:
+        """A worker is about to be started; what can be read from when it says something."""
+
+    def heard(self, number: int) -> None:
+        """It has said something."""
+
+    def gone(self, number: int) -> None:
+        """It has ended."""
+
+    def reload(self) -> None:
+        """SIGHUP has come."""
+
+
 Work = Callable[[int, socket.socket, Pulse], int]  # number of the worker, its listener; answers an exit status
 
 
@@ -51,13 +68,15 @@ class Worker:
     beats: int
     started: float
     heard: float
+    line: int
 
 
 class Supervisor:
     """Keeps one process at `work` for each listener.
 
     A worker that is not heard of for `silence_s` is taken for dead; after a signal they get `patience_s` to leave.
-    `on_gone` is told the number of a worker that has gone. The listeners are closed here at the first signal.
+    `on_gone` is told the number of a worker that has gone; `lines` lead to the workers. The
+    listeners are closed here at the first signal.
     """
 
     def __init__(
@@ -65,11 +84,12 @@ class Supervisor:
         listeners: Sequence[socket.socket],
         work: Work,
         on_gone: Callable[[int], None],
+        lines: Lines,
         *,
         silence_s: float,
         patience_s: float,
     ) -> None:
-        self._listeners, self._work, self._on_gone = listeners, work, on_gone
+        self._listeners, self._work, self._on_gone, self._lines = listeners, work, on_gone, lines
         self._silence_s, self._patience_s = silence_s, patience_s
         self._workers: dict[int, Worker] = {}  # by pid
         self._due = dict.fromkeys(range(len(listeners)), 0.0)  # when to start the worker of a number
@@ -86,7 +106,8 @@ class Supervisor:
             wake, waker = _pipe(stack)
             stack.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(waker, warn_on_full_buffer=False))
             self._selector.register(wake, selectors.EVENT_READ)
-            for sig, handler in ((signal.SIGTERM, self._stop), (signal.SIGINT, self._stop), (signal.SIGCHLD, _ignore)):
+            handlers = {signal.SIGTERM: self._stop, signal.SIGINT: self._stop, signal.SIGCHLD: _ignore}
+            for sig, handler in {**handlers, signal.SIGHUP: self._reload}.items():
                 stack.callback(signal.signal, sig, signal.signal(sig, handler))
             stack.callback(self._kill)
             while self._workers or self._due:
@@ -106,6 +127,9 @@ class Supervisor:
         for listener in self._listeners:  # each worker has its own copy
             listener.close()
 
+    def _reload(self, sig: int, frame: FrameType | None) -> None:
+        self._lines.reload()
+
     def _start_due(self) -> None:
         for number in [number for number, due in self._due.items() if due <= time.monotonic()]:
             self._due.pop(number, None)
@@ -118,6 +142,7 @@ class Supervisor:
         if self._kill_at < float("inf"):  # one has come since this was due
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             return
+        line = self._lines.open(number)
         reading, writing = os.pipe()
         pid = os.fork()
         if pid == 0:
@@ -126,6 +151,7 @@ class Supervisor:
                 signal.set_wakeup_fd(-1)
                 for sig in (*signals, signal.SIGCHLD):
                     signal.signal(sig, signal.SIG_DFL)
+                signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the supervisor's too
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
                 os.setpgid(0, 0)  # ctrl-C is the supervisor's, who passes it on
                 os.close(self._hold)
@@ -141,14 +167,18 @@ class Supervisor:
                 os._exit(status)
         os.close(writing)
         now = time.monotonic()
-        self._workers[pid] = Worker(number, pid, reading, now, now)
+        self._workers[pid] = Worker(number, pid, reading, now, now, line)
         self._selector.register(reading, selectors.EVENT_READ, self._workers[pid])
+        self._selector.register(line, selectors.EVENT_READ, number)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _listen(self) -> None:
         """Wait for beats and signals, for a second or until a worker is to be started."""
         wait = min([BEAT_S, *(due - time.monotonic() for due in self._due.values())])
         for key, _ in self._selector.select(max(0.0, wait)):
+            if isinstance(key.data, int):
+                self._lines.heard(key.data)
+                continue
             said = os.read(key.fd, 4096)
             if isinstance(key.data, Worker):
                 key.data.heard = time.monotonic()
@@ -168,6 +198,8 @@ class Supervisor:
         with suppress(KeyError):
             self._selector.unregister(worker.beats)
         os.close(worker.beats)
+        self._selector.unregister(worker.line)
+        self._lines.gone(worker.number)
         self._on_gone(worker.number)
         if self._kill_at < float("inf"):
             return

@@ -22,8 +22,9 @@ from service.scoring.scorer import Feeds, Scorer, Scores
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """What one request wants scored. Cancelling `scores` withdraws it."""
+    """What one request wants scored, and by whom. Cancelling `scores` withdraws it."""
 
+    scorer: Scorer
     feeds: Feeds
     rows: int
     arrived: float = field(default_factory=time.monotonic)
@@ -31,11 +32,10 @@ class Job:
 
 
 class Batcher:
-    """Runs a scorer for many requests at once, on a thread of its own; `close` ends it."""
+    """Runs scorers for many requests at once, on a thread of its own; `close` ends it."""
 
     def __init__(
         self,
-        scorer: Scorer,
         *,
         max_rows: int,
         max_wait_ms: float,
@@ -43,7 +43,7 @@ class Batcher:
         queued: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._queued = queued  # told how many seconds each job has waited
-        self._scorer, self._max_rows = scorer, max_rows
+        self._max_rows = max_rows
         self._max_wait_s, self._max_queue_s = max_wait_ms / 1000, max_queue_ms / 1000
         self._queue: deque[Job] = deque()
         self._changed = threading.Condition()
@@ -51,9 +51,9 @@ class Batcher:
         self._thread = threading.Thread(target=self._work, name="batching", daemon=True)
         self._thread.start()
 
-    def put(self, feeds: Feeds) -> "Future[Scores]":
-        """Have these arrays, which `Scorer.read` made, scored. Raises: Overloaded, once closed."""
-        job = Job(feeds, len(feeds[self._scorer.manifest.row_user]))
+    def put(self, scorer: Scorer, feeds: Feeds) -> "Future[Scores]":
+        """Have these arrays, which the scorer's `read` made, scored. Raises: Overloaded, once closed."""
+        job = Job(scorer, feeds, len(feeds[scorer.manifest.row_user]))
         with self._changed:
             if self._closed:
                 raise Overloaded("the service is stopping", remedy="send requests elsewhere")
@@ -89,12 +89,14 @@ class Batcher:
             return True
 
     def _take(self) -> list[Job]:
-        """The jobs of the next run, first come, first served; what is not wanted any more is no work."""
+        """The jobs of the next run, first come, first served, of one scorer; what is not wanted any more is no work."""
         jobs: list[Job] = []
         rows = 0
         too_old = time.monotonic() - self._max_queue_s
         with self._changed:
             while self._queue and (not jobs or rows + self._queue[0].rows <= self._max_rows):
+                if jobs and self._queue[0].scorer is not jobs[0].scorer:
+                    break
                 job = self._queue.popleft()
                 if not job.scores.set_running_or_notify_cancel():
                     continue
@@ -111,7 +113,8 @@ class Batcher:
         for job in jobs:
             self._queued(now - job.arrived)
         try:
-            scores = self._scorer.run(merged(self._scorer, [job.feeds for job in jobs]))
+            scorer = jobs[0].scorer
+            scores = scorer.run(merged(scorer, [job.feeds for job in jobs]))
         except ScoreInvalid as error:
             if len(jobs) == 1:
                 jobs[0].scores.set_exception(error)

@@ -34,6 +34,9 @@ class Observer(Protocol):
     def ran(self, rows: int, seconds: float, scores: Scores) -> None:
         """The graph has run."""
 
+    def failed(self) -> None:
+        """The graph could not be run, or answered something that is not a probability."""
+
 
 REMEDY = "export the bundle again with `fullfunnel train`"
 
@@ -89,11 +92,16 @@ class Scorer:
             return {name: np.empty(0, dtype=np.float32) for name in self._outputs}
         if not self._takes_row_user:
             feeds = {name: array for name, array in feeds.items() if name != self.manifest.row_user}
-        began = time.perf_counter()
-        scores = self.session.run(self._outputs, feeds)
-        seconds = time.perf_counter() - began
-        if any(values.shape != (rows,) for values in scores) or not _are_probabilities(scores):
-            raise ScoreInvalid("the model answered something that is not a probability")
+        try:
+            began = time.perf_counter()
+            scores = self.session.run(self._outputs, feeds)
+            seconds = time.perf_counter() - began
+            if any(values.shape != (rows,) for values in scores) or not _are_probabilities(scores):
+                raise ScoreInvalid("the model answered something that is not a probability")
+        except ScoreInvalid:
+            if self.observer is not None:
+                self.observer.failed()
+            raise
         found = dict(zip(self._outputs, scores, strict=True))
         if self.observer is not None:
             self.observer.ran(rows, seconds, found)
@@ -103,6 +111,12 @@ class Scorer:
         """This scorer, with another way from what `read` made to the scores."""
         other = copy.copy(self)
         other._through = run
+        return other
+
+    def unwatched(self) -> Self:
+        """This scorer, whose runs nobody is told of."""
+        other = copy.copy(self)
+        other.observer = None
         return other
 
     def padding(self, name: str) -> Any:

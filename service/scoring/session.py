@@ -50,7 +50,7 @@ class Session:
             model, self._tables = without_tables(model, MIN_TABLE_BYTES)
         model, self.words = without_lookups(model, settings.max_words)
         try:
-            self._session = onnxruntime.InferenceSession(model, session_options(settings), providers=providers)
+            self._session = onnxruntime.InferenceSession(bytes(model), session_options(settings), providers=providers)
         except Exception as error:
             raise BundleCorrupt(
                 f"onnxruntime {onnxruntime.__version__} cannot load it ({type(error).__name__})",

@@ -57,9 +57,9 @@ def start(scorer: Scorer) -> Iterator[Start]:
 
     def first(max_rows: int = 100, max_wait_ms: float = 0.0, max_queue_ms: float = 60_000) -> tuple[Batcher, Blocked]:
         blocked = Blocked(scorer)
-        batcher = Batcher(blocked.scorer, max_rows=max_rows, max_wait_ms=max_wait_ms, max_queue_ms=max_queue_ms)
+        batcher = Batcher(max_rows=max_rows, max_wait_ms=max_wait_ms, max_queue_ms=max_queue_ms)
         made.append((batcher, blocked))
-        batcher.put(feeds_of(scorer)[2])
+        batcher.put(blocked.scorer, feeds_of(scorer)[2])
         assert blocked.started.acquire(timeout=30)
         return batcher, blocked
 
@@ -89,7 +89,7 @@ def test_arrays_of_several_requests_are_those_of_one(scorer: Scorer) -> None:
 
 def test_what_waits_while_a_run_is_under_way_shares_the_next(start: Start, scorer: Scorer) -> None:
     batcher, blocked = start()
-    futures = [batcher.put(feeds) for feeds in feeds_of(scorer)]
+    futures = [batcher.put(blocked.scorer, feeds) for feeds in feeds_of(scorer)]
     blocked.go.set()
     for index, future in enumerate(futures):
         assert same(future.result(30), scorer, index)
@@ -98,7 +98,7 @@ def test_what_waits_while_a_run_is_under_way_shares_the_next(start: Start, score
 
 def test_a_run_has_no_more_rows_than_it_may_and_order_is_kept(start: Start, scorer: Scorer) -> None:
     batcher, blocked = start(max_rows=3)
-    futures = [batcher.put(feeds) for feeds in [*feeds_of(scorer), feeds_of(scorer)[2]]]
+    futures = [batcher.put(blocked.scorer, feeds) for feeds in [*feeds_of(scorer), feeds_of(scorer)[2]]]
     blocked.go.set()
     for future in futures:
         future.result(30)
@@ -108,16 +108,16 @@ def test_a_run_has_no_more_rows_than_it_may_and_order_is_kept(start: Start, scor
 def test_a_first_request_waits_for_others_but_not_longer_than_it_must(scorer: Scorer) -> None:
     blocked = Blocked(scorer)
     blocked.go.set()
-    batcher = Batcher(blocked.scorer, max_rows=6, max_wait_ms=60_000, max_queue_ms=60_000)
-    first = batcher.put(feeds_of(scorer)[0])
+    batcher = Batcher(max_rows=6, max_wait_ms=60_000, max_queue_ms=60_000)
+    first = batcher.put(blocked.scorer, feeds_of(scorer)[0])
     assert not blocked.started.acquire(timeout=0.05), "alone it waits"
-    others = [batcher.put(feeds) for feeds in feeds_of(scorer)[1:]]
+    others = [batcher.put(blocked.scorer, feeds) for feeds in feeds_of(scorer)[1:]]
     for future in (first, *others):
         future.result(30)
     assert blocked.runs == [6], "six rows are enough"
     batcher.close()
-    short = Batcher(blocked.scorer, max_rows=6, max_wait_ms=1, max_queue_ms=60_000)
-    assert same(short.put(feeds_of(scorer)[0]).result(30), scorer, 0)
+    short = Batcher(max_rows=6, max_wait_ms=1, max_queue_ms=60_000)
+    assert same(short.put(blocked.scorer, feeds_of(scorer)[0]).result(30), scorer, 0)
     short.close()
 
 
@@ -125,7 +125,7 @@ def test_what_was_cancelled_or_has_waited_too_long_costs_no_run(
     start: Start, scorer: Scorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batcher, blocked = start()
-    cancelled, late = (batcher.put(feeds) for feeds in feeds_of(scorer)[:2])
+    cancelled, late = (batcher.put(blocked.scorer, feeds) for feeds in feeds_of(scorer)[:2])
     assert cancelled.cancel()
     with monkeypatch.context() as patch:
         patch.setattr("service.scoring.batching.time.monotonic", lambda: time.perf_counter() + 1e9)
@@ -134,7 +134,7 @@ def test_what_was_cancelled_or_has_waited_too_long_costs_no_run(
             late.result(30)
     with pytest.raises(CancelledError):
         cancelled.result(30)
-    assert same(batcher.put(feeds_of(scorer)[0]).result(30), scorer, 0)
+    assert same(batcher.put(blocked.scorer, feeds_of(scorer)[0]).result(30), scorer, 0)
     assert blocked.runs == [1, 2]
 
 
@@ -148,7 +148,7 @@ def test_a_request_whose_scores_are_invalid_fails_alone(start: Start, scorer: Sc
         return run(feeds)
 
     blocked.inner = no_probability
-    futures = [batcher.put(feeds) for feeds in feeds_of(scorer)]
+    futures = [batcher.put(blocked.scorer, feeds) for feeds in feeds_of(scorer)]
     blocked.go.set()
     with pytest.raises(ScoreInvalid):
         futures[0].result(30)
@@ -163,24 +163,24 @@ def test_any_other_failure_reaches_all_who_wait_and_the_next_are_served(start: S
     def fail(feeds: Feeds) -> Scores:
         raise MemoryError
 
-    futures = [batcher.put(feeds) for feeds in feeds_of(scorer)[:2]]
+    futures = [batcher.put(blocked.scorer, feeds) for feeds in feeds_of(scorer)[:2]]
     blocked.inner = fail
     blocked.go.set()
     for future in futures:
         with pytest.raises(MemoryError):
             future.result(30)
     blocked.inner = run
-    assert same(batcher.put(feeds_of(scorer)[0]).result(30), scorer, 0)
+    assert same(batcher.put(blocked.scorer, feeds_of(scorer)[0]).result(30), scorer, 0)
 
 
 def test_once_closed_it_scores_what_waits_and_takes_nothing_more(start: Start, scorer: Scorer) -> None:
     batcher, blocked = start()
-    waiting: Future[Scores] = batcher.put(feeds_of(scorer)[0])
+    waiting: Future[Scores] = batcher.put(blocked.scorer, feeds_of(scorer)[0])
     blocked.go.set()
     batcher.close()
     assert same(waiting.result(0), scorer, 0)
     with pytest.raises(Overloaded, match="stopping"):
-        batcher.put(feeds_of(scorer)[0])
+        batcher.put(blocked.scorer, feeds_of(scorer)[0])
 
 
 def test_requests_over_http_share_runs_and_get_their_own_answers(make_api: MakeApi, scorer: Scorer) -> None:
@@ -227,3 +227,13 @@ def test_a_client_that_hangs_up_costs_no_run(make_api: MakeApi, scorer: Scorer) 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scorer.session, "run", lambda *_: pytest.fail("nobody waits for this"))
         api.lifecycle.close()
+
+
+def test_requests_of_different_models_never_share_a_run(start: Start, scorer: Scorer) -> None:
+    batcher, blocked = start()
+    other = scorer.through(scorer.run)
+    scorers = [blocked.scorer, blocked.scorer, other, blocked.scorer]
+    futures = [batcher.put(each, feeds_of(scorer)[0]) for each in scorers]
+    blocked.go.set()
+    assert all(same(future.result(30), scorer, 0) for future in futures)
+    assert blocked.runs == [1, 4, 2], "the two before it together, and the one after it"

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 
 from service.api.supervisor import Pulse, Supervisor
+from service.api.swap.hub import Hub
 from tests.service.process import PATIENCE_S, ServiceProcess, children, until
 
 ONE = {"candidates": {"item_id": ["i1"]}}
@@ -100,7 +101,7 @@ def test_no_worker_is_started_after_a_signal_even_if_one_was_due() -> None:
     def work(*_: object) -> int:
         raise AssertionError
 
-    supervisor = Supervisor([], work, lambda _: None, silence_s=1, patience_s=1)
+    supervisor = Supervisor([], work, lambda _: None, Hub("bundle"), silence_s=1, patience_s=1)
     supervisor._stop(signal.SIGTERM)
     supervisor._due[0] = 0.0  # as when the signal comes while a worker that has gone is seen to
     supervisor._start_due()

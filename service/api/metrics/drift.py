@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from contract.features import Numeric, Sequence
 from contract.manifest import Manifest
 from service.api.metrics.cells import Block, Counter, Histogram
-from service.api.metrics.families import PROBABILITIES
+from service.api.metrics.families import DIFFERENCES, PROBABILITIES
 from service.scoring.drift import bins_between, expected_shares, psi, three
 from service.scoring.scorer import Feeds, Scorer, Scores
 from service.scoring.values import Rows
@@ -26,9 +26,13 @@ Table = Mapping[str, Any]
 
 
 class Layout:
-    """Which cells hold what, for one model: the same in every process. Begins at cell `start`."""
+    """Which cells hold what, for one model: the same in every process.
 
-    def __init__(self, manifest: Manifest, start: int) -> None:
+    Begins at cell `start`, which holds the model's `turn`: in a row where another stands, another model is counted.
+    """
+
+    def __init__(self, manifest: Manifest, start: int, turn: int = 0) -> None:
+        self.start, self.turn = start, turn
         references = {item.name: item for item in manifest.reference.features}
         self.features = {feature.name: references.get(feature.name) for feature in manifest.features}
         self.outputs = {item.name: bins_between(item.quantiles) for item in manifest.reference.scores}
@@ -37,12 +41,16 @@ class Layout:
             for feature in manifest.features
             if isinstance(feature, Numeric) and (reference := references.get(feature.name)) and reference.quantiles
         }
-        self.values = {name: start + 3 * index for index, name in enumerate(self.features)}  # values, missing, unknown
+        at = start + 1
+        self.values = {name: at + 3 * index for index, name in enumerate(self.features)}  # values, missing, unknown
+        at += 3 * len(self.features)
         self.scores: dict[str, int] = {}
-        at = start + 3 * len(self.features)
+        self.differences: dict[str, int] = {}
         for output in manifest.outputs:
             self.scores[output.name] = at
             at += Histogram.size(PROBABILITIES)
+            self.differences[output.name] = at
+            at += Histogram.size(DIFFERENCES)
         self.slots, offset = at, 2  # each begins with its number, and the runs looked at in it
         self.bins: dict[tuple[str, str], tuple[int, int]] = {}  # where in a slot, and how many
         for name in self.features:
@@ -54,6 +62,19 @@ class Layout:
             offset += len(shares)
         self.slot_size = offset
         self.stop = at + SLOTS * offset
+
+    def begin(self, row: "memoryview[float]") -> None:
+        """Empty the cells of a row, unless they hold this model already."""
+        if row[self.start] != self.turn:
+            for cell in range(self.start, self.stop):
+                row[cell] = 0.0
+            row[self.start] = self.turn
+
+    def counts(self, block: Block) -> NDArray[np.float64]:
+        """All cells from the first of the row, of the workers that have this model: [workers, stop]."""
+        cells = block.values(0, self.stop)
+        mine: NDArray[np.float64] = cells[cells[:, self.start] == self.turn]
+        return mine
 
 
 class Drift:
@@ -155,8 +176,7 @@ def drifts(
     What has too few values, or no reference, is left out.
     """
     newest = int((time.time() if now is None else now) / (window_s / SLOTS))
-    shape = (block.workers, SLOTS, layout.slot_size)
-    slots = block.values(layout.slots, layout.slots + SLOTS * layout.slot_size).reshape(shape)
+    slots = layout.counts(block)[:, layout.slots :].reshape(-1, SLOTS, layout.slot_size)
     fresh = slots[:, :, 0] > newest - SLOTS
     total = (slots * fresh[:, :, None]).sum(axis=(0, 1))
     features: dict[str, float] = {}

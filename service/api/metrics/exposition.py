@@ -30,6 +30,8 @@ from service.api.metrics.families import (
     READY,
     SCORE,
     SCORE_PSI,
+    SHADOW,
+    SHADOW_DIFFERENCE,
     STARTS,
     UNDER_WAY,
     UNKNOWN,
@@ -37,6 +39,7 @@ from service.api.metrics.families import (
     Family,
 )
 from service.api.metrics.recorder import STATE, Key, Recorder
+from service.scoring.scorer import Scorer
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 TICKS, PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
@@ -66,16 +69,18 @@ class Everything(Collector):
         scorer = self._recorder.scorer
         if scorer is None:
             return
-        manifest = scorer.manifest
-        yield _family(MODEL, {(manifest.name, manifest.version, scorer.digest): 1.0})
+        yield _family(MODEL, {_named(scorer): 1.0})
+        if self._recorder.shadow is not None:
+            yield _family(SHADOW, {_named(self._recorder.shadow.scorer): 1.0})
         if self._recorder.layout is not None:
             yield from self._drift(self._recorder.layout)
 
     def _drift(self, layout: Layout) -> Iterator[Metric]:
-        cells = self._recorder.block.values(0, layout.stop).sum(axis=0)
+        cells = layout.counts(self._recorder.block).sum(axis=0)
         for offset, family in enumerate((VALUES, MISSING, UNKNOWN)):
             yield _counted(family, cells, {(name,): at + offset for name, at in layout.values.items()})
-        yield _counted(SCORE, cells, {(name,): at for name, at in layout.scores.items()})
+        for family, places in ((SCORE, layout.scores), (SHADOW_DIFFERENCE, layout.differences)):
+            yield _counted(family, cells, {(name,): at for name, at in places.items()})
         features, outputs, runs = drifts(self._recorder.block, layout, self._recorder.drift_window_s)
         for family, found in ((FEATURE_PSI, features), (SCORE_PSI, outputs)):
             yield _family(family, {(name,): value for name, value in found.items()})
@@ -95,6 +100,10 @@ class Everything(Collector):
                 found[FILES][str(worker),] = float(open_files)
         for family, values in found.items():
             yield _family(family, values)
+
+
+def _named(scorer: Scorer) -> Key:
+    return scorer.manifest.name, scorer.manifest.version, scorer.digest
 
 
 def _counted(family: Family, cells: Values, places: dict[Key, int]) -> Metric:

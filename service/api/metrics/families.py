@@ -14,6 +14,9 @@ SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.
 CANDIDATES = (1.0, 10.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0)
 PROBABILITIES = tuple(2.0**-exponent for exponent in range(20, -1, -1))
 OK, OTHER = "ok", "other"
+DONE, BACK, FELL_BACK, REFUSED, BROKEN = "done", "back", "fell-back", "refused", "failed"
+COMPARED, DROPPED = "compared", "dropped"
+DIFFERENCES = (1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 OUTCOMES = (OK, *(kind.slug for kind in KINDS))
 ROUTES = (
     "/v1/predict",
@@ -71,6 +74,12 @@ PREDICTION_CANDIDATES = Family(
     "prediction_candidates", "histogram", "Candidates of a request, of each request in a batch", (), CANDIDATES
 )
 SCORE = Family("score", "histogram", "Scores of the runs looked at, by output", ("output",), PROBABILITIES)
+SWAPS = Family("swaps", "counter", "Changes of the model that answers, by what came of them", ("result",))
+SHADOW_RUNS = Family("shadow_runs", "counter", "Predictions chosen for the shadow, by what came of them", ("result",))
+SHADOW_DIFFERENCE = Family(
+    "shadow_difference", "histogram", "How far a score of the shadow is from the one answered, by output", ("output",),
+    DIFFERENCES,
+)  # fmt: skip
 VALUES = Family("feature_values", "counter", "Values looked at, by feature", ("feature",))
 MISSING = Family("feature_missing", "counter", "Values looked at that were missing, by feature", ("feature",))
 UNKNOWN = Family("feature_unknown", "counter", "Values looked at that no vocabulary knows, by feature", ("feature",))
@@ -80,6 +89,7 @@ FEATURE_PSI = Family("feature_psi", "gauge", "Drift of a feature from the refere
 SCORE_PSI = Family("score_psi", "gauge", "Drift of an output from the reference, in the window", ("output",))
 DRIFT_RUNS = Family("drift_runs", "gauge", "Runs looked at in the window of the drift")
 MODEL = Family("model", "gauge", "1 for the model that answers", ("name", "version", "digest"))
+SHADOW = Family("shadow_model", "gauge", "1 for the model that scores in the shadow", ("name", "version", "digest"))
 READY = Family("worker_ready", "gauge", "Whether a worker has its model and is not draining", ("worker",))
 UNDER_WAY = Family("predictions_under_way", "gauge", "Predictions being made", ("worker",))
 MEMORY = Family("worker_memory_bytes", "gauge", "Resident memory of a worker, shared pages included", ("worker",))
@@ -94,15 +104,18 @@ COUNTED = (
     RUN_SECONDS,
     RUN_CANDIDATES,
     PREDICTION_CANDIDATES,
+    SWAPS,
+    SHADOW_RUNS,
 )
 # what workers write by feature or output
-LOOKED_AT = (VALUES, MISSING, UNKNOWN, SCORE)
+LOOKED_AT = (VALUES, MISSING, UNKNOWN, SCORE, SHADOW_DIFFERENCE)
 # what is found out when somebody asks
-READ = (STARTS, FEATURE_PSI, SCORE_PSI, DRIFT_RUNS, MODEL, READY, UNDER_WAY, MEMORY, CPU, FILES)
+READ = (STARTS, FEATURE_PSI, SCORE_PSI, DRIFT_RUNS, MODEL, SHADOW, READY, UNDER_WAY, MEMORY, CPU, FILES)
+RESULTS = {SWAPS: (DONE, BACK, FELL_BACK, REFUSED, BROKEN), SHADOW_RUNS: (COMPARED, DROPPED, BROKEN)}
 FAMILIES = (*COUNTED, *LOOKED_AT, *READ)
 
 
 def combinations(family: Family) -> list[tuple[str, ...]]:
     """The values that the labels of a family of COUNTED take together."""
-    values = {"route": ROUTES, "outcome": OUTCOMES}
+    values = {"route": ROUTES, "outcome": OUTCOMES, "result": RESULTS.get(family, ())}
     return list(product(*(values[label] for label in family.labels)))

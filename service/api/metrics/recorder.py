@@ -5,9 +5,13 @@ Costs a few additions for a request. Knows routes, outcomes and durations. Does 
 
 import os
 import time
+from collections.abc import Callable, Mapping
 from itertools import count
 from threading import Lock
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from service.api.metrics.cells import Block, Counter, Histogram
 from service.api.metrics.drift import Drift, Layout
@@ -20,10 +24,13 @@ from service.api.metrics.families import (
     REQUESTS,
     RUN_CANDIDATES,
     RUN_SECONDS,
+    SHADOW_DIFFERENCE,
+    SHADOW_RUNS,
+    SWAPS,
     Family,
     combinations,
 )
-from service.scoring.scorer import Scorer, Scores
+from service.scoring.scorer import Feeds, Scorer, Scores
 
 Key = tuple[str, ...]
 STATE = ("pid", "starts", "ready", "under_way")  # the first cells of a row
@@ -43,8 +50,17 @@ class Places:
         self.stop = free
 
 
+class Shadowing(Protocol):
+    """A scorer that scores again what another has scored."""
+
+    scorer: Scorer
+
+    def offer(self, answering: Scorer, tables: tuple[Any, Any], feeds: Feeds) -> None:
+        """A prediction that is about to be made, from these users and candidates, as these arrays."""
+
+
 class Recorder:
-    """Writes the row of one worker; also the observer of its scorer."""
+    """Writes the row of one worker."""
 
     def __init__(self, block: Block, worker: int = 0, *, drift_every: int = 0, drift_window_s: float = 3600.0) -> None:
         self.block, self.places = block, (places := Places())
@@ -52,13 +68,17 @@ class Recorder:
         self.layout: Layout | None = None
         self.drift: Drift | None = None
         self.scorer: Scorer | None = None
+        self.shadow: Shadowing | None = None
+        self.on_fault: Callable[[Scorer], None] | None = None  # told of a scorer that has failed, in any thread
         self._every = drift_every
         self._row = row = block.row(worker)
         self._requests = {key: Counter(row, at) for key, at in places.at[REQUESTS].items()}
         self._seconds = {
             route: Histogram(row, at, REQUEST_SECONDS.buckets) for (route,), at in places.at[REQUEST_SECONDS].items()
         }
-        self._lock = Lock()  # the model runs in threads
+        self._swaps = {result: Counter(row, at) for (result,), at in places.at[SWAPS].items()}
+        self._shadow = {result: Counter(row, at) for (result,), at in places.at[SHADOW_RUNS].items()}
+        self.lock = Lock()  # the model runs in threads
         alone = (QUEUE_SECONDS, RUN_SECONDS, RUN_CANDIDATES, PREDICTION_CANDIDATES)
         self._queue, self._run, self._run_candidates, self._candidates = (
             Histogram(row, places.at[family][()], family.buckets) for family in alone
@@ -83,30 +103,66 @@ class Recorder:
         self._row[STATE.index("ready")] = ready
         self._row[STATE.index("under_way")] = under_way
 
-    def watch(self, scorer: Scorer) -> None:
-        """Note from now on what this scorer does, which answers requests."""
-        self.scorer, layout = scorer, Layout(scorer.manifest, self.places.stop)
-        if layout.stop <= self.block.cells:
+    def swapped(self, result: str) -> None:
+        """A change of the model was asked for, and this came of it."""
+        self._swaps[result].add()
+
+    def watch(self, scorer: Scorer, turn: int = 0) -> None:
+        """Note from now on what this scorer does, which answers requests and is the `turn`-th to do so.
+
+        What the one before still does goes where it went: half of the cells are for models whose turn is even.
+        """
+        half = (self.block.cells - self.places.stop) // 2
+        layout = Layout(scorer.manifest, self.places.stop + turn % 2 * half, turn)
+        self.scorer, self.layout, self.drift = scorer, None, None
+        if layout.stop - layout.start <= half:
+            layout.begin(self._row)
             self.layout = layout
             if self._every:
                 self.drift = Drift(scorer, layout, self._row, every=self._every, window_s=self.drift_window_s)
-        scorer.observer = self
+        scorer.observer = Watch(self, scorer, self.drift)
+
+    def queued(self, seconds: float) -> None:
+        """A prediction has waited so long for its run."""
+        with self.lock:
+            self._queue.observe(seconds)
+
+    def ran(self, rows: int, seconds: float) -> None:
+        """A model has run."""
+        self._run.observe(seconds)
+        self._run_candidates.observe(rows)
+
+    def compared(self, result: str, differences: Mapping[str, NDArray[np.float32]]) -> None:
+        """A prediction was chosen for the shadow, this came of it, and so far are its scores from those answered."""
+        with self.lock:
+            self._shadow[result].add()
+            places = self.layout.differences if self.layout else {}
+            for name in differences.keys() & places.keys():
+                Histogram(self._row, places[name], SHADOW_DIFFERENCE.buckets).observe_all(differences[name])
+
+
+class Watch:
+    """The observer of one scorer, as long as it lives."""
+
+    def __init__(self, recorder: Recorder, scorer: Scorer, drift: Drift | None) -> None:
+        self._recorder, self._scorer, self._drift = recorder, scorer, drift
 
     def read(self, tables: tuple[Any, Any], counts: tuple[int, int], feeds: Any) -> None:
         """A prediction has become arrays."""
-        if self.drift is not None:
-            with self._lock:
-                self.drift.read(tables, counts, feeds)
-
-    def queued(self, seconds: float) -> None:
-        """It has waited so long for its run."""
-        with self._lock:
-            self._queue.observe(seconds)
+        if self._drift is not None:
+            with self._recorder.lock:
+                self._drift.read(tables, counts, feeds)
+        if self._recorder.shadow is not None:
+            self._recorder.shadow.offer(self._scorer, tables, feeds)
 
     def ran(self, rows: int, seconds: float, scores: Scores) -> None:
         """The model has run."""
-        with self._lock:
-            self._run.observe(seconds)
-            self._run_candidates.observe(rows)
-            if self.drift is not None:
-                self.drift.ran(scores)
+        with self._recorder.lock:
+            self._recorder.ran(rows, seconds)
+            if self._drift is not None:
+                self._drift.ran(scores)
+
+    def failed(self) -> None:
+        """The model has failed."""
+        if self._recorder.on_fault is not None:
+            self._recorder.on_fault(self._scorer)
