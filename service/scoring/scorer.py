@@ -140,9 +140,10 @@ class Scorer:
         feeds = self.users.arrays(users, people, faults)
         feeds |= self.candidates.arrays(candidates, len(row_user), faults)
         raise_all(faults)
+        feeds[self.manifest.row_user] = row_user
         if self.observer is not None:
             self.observer.read((users, candidates), (people or 0, len(row_user)), feeds)
-        return {**feeds, self.manifest.row_user: row_user}
+        return feeds
 
     def unknown(self, users: Iterable[str], candidates: Iterable[str]) -> list[RequestInvalid]:
         """An UnknownFeature for each name the model does not take on that side."""

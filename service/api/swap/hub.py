@@ -84,8 +84,9 @@ class Hub:
         self.gone(number)
         self._lines[number] = line()
         roles = replace(self._roles, previous=None)  # which it will load if it comes to that
-        for held in sorted(roles.held, key=lambda held: held.number):
-            self._load(number, held)
+        for held in roles.held:
+            if held.file is not None:
+                self._load(number, held)
         self._say(number, roles.message())
         if self._change is not None and self._change.load is not None and not self._change.to_change:
             self._change.to_load.append(number)

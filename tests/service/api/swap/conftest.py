@@ -14,7 +14,8 @@ from contract.bundle import read_bundle
 from contract.manifest import Golden
 from service.scoring.scorer import Scorer
 from service.scoring.settings import ScoringSettings
-from tests.service.process import PATIENCE_S, ServiceProcess
+from tests.service.api.metrics.test_exposition import scraped
+from tests.service.process import PATIENCE_S, ServiceProcess, until
 from tests.service.toy_bundle import GOLDEN_ROWS, publish_toy, toy_golden, toy_manifest, toy_model
 
 
@@ -93,7 +94,8 @@ Ask = Callable[..., httpx.Response]
 
 
 def operator(service: ServiceProcess) -> Ask:
-    """`ask(method, path, body)` at the listener of operators."""
+    """`ask(method, path, body)` at the listener of operators, when every worker has its model."""
+    until(lambda: all(scraped(service)["fullfunnel_worker_ready"].values()))
     base = f"http://127.0.0.1:{service.admin_port}"
 
     def ask(method: str, path: str, body: object = None) -> httpx.Response:
