@@ -26,6 +26,8 @@ from service.api.tables import Tables
 from service.api.tables import router as tables_router
 from service.api.v2.http import router as v2_router
 
+SOON_S = 0.1  # what is loaded by then is ready before the first connection is taken
+
 log = logging.getLogger("fullfunnel")
 
 
@@ -38,6 +40,7 @@ def create_app(settings: Settings, lifecycle: Lifecycle) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         loading = asyncio.create_task(lifecycle.start())
+        await asyncio.wait([loading], timeout=SOON_S)
         jobs.start()
         yield
         await jobs.close()

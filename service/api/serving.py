@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager
 
 import uvicorn
@@ -25,7 +26,7 @@ from service.api.server import Server, config_of
 from service.api.settings import Settings
 from service.api.shortcut import ShortcutProtocol, shortened_by
 from service.api.spreading import Receiver, Spread, spread_over
-from service.api.supervisor import FAILED, Pulse, Supervisor
+from service.api.supervisor import BEAT_S, FAILED, Pulse, Supervisor
 from service.api.swap.hub import Hub
 from service.api.swap.switch import Switch
 from service.reading import Reading
@@ -73,6 +74,7 @@ def _serve_together(reading: Reading, settings: Settings, workers: int) -> int:
         def work(number: int, listener: socket.socket, pulse: Pulse) -> int:
             lifecycle = Lifecycle(settings, load, recorder_of(settings, block, number))
             switch = Switch(settings, lifecycle, hub.take(number), reading.path)
+            lifecycle.load = _done(lifecycle.load, pulse)
             config = config_of(settings, lifecycle, spread_over(_protocol(settings, lifecycle), spread, number))
             Worker(config, lifecycle, settings, switch, spread, number, pulse).run(sockets=[listener])
             if isinstance(lifecycle.failure, FullfunnelError):
@@ -113,6 +115,15 @@ def _loader(bundle: Bundle, settings: Settings) -> Callable[[], Scorer]:
     scorer = Scorer.of(bundle, settings.scoring)
     gc.freeze()  # or the first collection in each worker would touch, and so copy, every page
     return lambda: scorer
+
+
+def _done(load: Callable[[], Scorer], pulse: Pulse) -> Callable[[], Scorer]:
+    """What `load` answers or raises, when it has: other workers answer meanwhile, so there is no hurry to listen."""
+    with ThreadPoolExecutor(1) as thread:
+        loading = thread.submit(load)
+        while not wait([loading], BEAT_S).done:
+            pulse.beat(ready=False)
+    return loading.result
 
 
 def _protocol(settings: Settings, lifecycle: Lifecycle) -> type[ShortcutProtocol]:

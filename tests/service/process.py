@@ -51,6 +51,10 @@ class ServiceProcess:
         """Where it listens for operators, if it was told to."""
         return int(self._wait_for(rb"listening for operators on http://127\.0\.0\.1:(\d+)"))
 
+    def wait_for(self, pattern: bytes) -> None:
+        """Until its log holds this."""
+        self._wait_for(b"(" + pattern + b")")
+
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S)
 

@@ -93,6 +93,7 @@ class Drift:
         self._layout, self._row, self._every, self._clock = layout, row, every, clock
         self._slot_s = window_s / SLOTS
         self._reads = self._runs = 0
+        self.closely = False  # whether the scores of every run are looked at
         self._sides = (scorer.users, scorer.candidates)
         self._scores = {name: Histogram(row, at, PROBABILITIES) for name, at in layout.scores.items()}
 
@@ -113,7 +114,7 @@ class Drift:
     def ran(self, scores: Scores) -> None:
         """What the model answered."""
         self._runs += 1
-        if self._runs % self._every:
+        if self._runs % self._every and not self.closely:
             return
         slot = self._slot()
         self._row[slot + 1] += 1

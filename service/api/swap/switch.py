@@ -163,7 +163,9 @@ class Switch:
             return
         self._look_at = now + LOOK_S
         if self._trial.over:
+            self._trial.end()
             self._trial = None
+            log.info("the new model stays: its trial is over")
         elif (output := self._trial.shifted()) is not None:
             self._fall_back(f"its scores of {output} have shifted")
 

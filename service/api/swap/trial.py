@@ -16,7 +16,10 @@ TOO_FAR = 2.0  # times as far as the one before
 
 
 class Trial:
-    """Watches whatever `recorder` watches, for `seconds`; `before` is the drift of outputs (PSI) before the change."""
+    """Looks at the scores of every run of whatever `recorder` watches, for `seconds`.
+
+    `before` is the drift of outputs (PSI) before the change, `max_psi` what no model is taken back for.
+    """
 
     def __init__(
         self,
@@ -29,6 +32,11 @@ class Trial:
     ) -> None:
         self._recorder, self._before, self._max_psi, self._clock = recorder, before, max_psi, clock
         self._until = clock() + seconds
+        self._look(closely=True)
+
+    def end(self) -> None:
+        """Look no closer than ever."""
+        self._look(closely=False)
 
     @property
     def over(self) -> bool:
@@ -41,6 +49,10 @@ class Trial:
         if runs < MIN_RUNS:
             return None
         return next((name for name, psi in found.items() if psi > self._limit(name)), None)
+
+    def _look(self, *, closely: bool) -> None:
+        if self._recorder.drift is not None:
+            self._recorder.drift.closely = closely
 
     def _limit(self, name: str) -> float:
         return max(self._max_psi, TOO_FAR * self._before.get(name, float("inf")))

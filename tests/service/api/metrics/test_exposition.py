@@ -115,6 +115,8 @@ def children(service: ServiceProcess) -> bytes:
 def test_only_metrics_of_the_list_are_exposed_and_all_are(toy: Path) -> None:
     with ServiceProcess(toy, "--admin-port", "0", drift_every=1) as service:
         load(service)
+        admin = f"http://127.0.0.1:{service.admin_port}"
+        httpx.post(f"{admin}/shadow", json={"bundle": toy.name}, trust_env=False).raise_for_status()
         answer = httpx.get(f"http://127.0.0.1:{service.admin_port}/metrics", trust_env=False).text
     names = set(re.findall(r"^# TYPE (\w+)", answer, re.MULTILINE))
     listed = {f"{PREFIX}{family.name}" + ("_total" if family.kind == "counter" else "") for family in FAMILIES}
@@ -128,12 +130,12 @@ def traffic(seed: int, cheapest: float = 0.0, strangers: float = 0.2) -> tuple[l
     return (cheapest + rng.uniform(0, 20, 2000)).tolist(), items.tolist()
 
 
-def publish_with_reference(directory: Path, toy: Path) -> None:
-    """The toy with the statistics that the usual traffic has."""
+def usual_reference(toy: Path) -> Reference:
+    """The statistics that the usual traffic has."""
     prices, items = traffic(seed=0)
     scores = Scorer.load(toy).score({}, {"price": prices, "item_id": items})
     tenths = np.linspace(0, 1, 11)
-    reference = Reference(
+    return Reference(
         rows=len(prices),
         features=(
             FeatureReference(name="price", missing_rate=0.0, quantiles=tuple(np.quantile(prices, tenths).tolist())),
@@ -144,11 +146,17 @@ def publish_with_reference(directory: Path, toy: Path) -> None:
             for name, values in scores.items()
         ),
     )
-    publish_toy(directory, manifest=toy_manifest().model_copy(update={"reference": reference}))
 
 
 def drift_of(bundle: Path, prices: list[float], items: list[str]) -> Samples:
-    """What two workers say of this traffic, 20 candidates a request over four connections."""
+    """What two workers say of this traffic."""
+    with ServiceProcess(bundle, "--workers", "2", "--admin-port", "0", drift_every=1) as service:
+        send(service, prices, items)
+        return scraped(service)
+
+
+def send(service: ServiceProcess, prices: list[float], items: list[str]) -> None:
+    """This traffic, 20 candidates a request, over four connections."""
     bodies = [
         {"candidates": {"price": prices[at : at + 20], "item_id": items[at : at + 20]}}
         for at in range(0, len(prices), 20)
@@ -159,17 +167,15 @@ def drift_of(bundle: Path, prices: list[float], items: list[str]) -> Samples:
             for body in bodies[number::4]:
                 session.post("/v1/predict", json=body).raise_for_status()
 
-    with ServiceProcess(bundle, "--workers", "2", "--admin-port", "0", drift_every=1) as service:
-        threads = [threading.Thread(target=client, args=(number,)) for number in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return scraped(service)
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def test_drift_moves_when_the_traffic_is_shifted_and_not_when_it_is_not(toy: Path, tmp_path: Path) -> None:
-    publish_with_reference(tmp_path / "toy", toy)
+    publish_toy(tmp_path / "toy", manifest=toy_manifest(reference=usual_reference(toy)))
     usual = drift_of(tmp_path / "toy", *traffic(seed=1))
     features, scores = usual["fullfunnel_feature_psi"], usual["fullfunnel_score_psi"]
     assert {dict(key)["feature"] for key in features} == {"price", "item_id"}

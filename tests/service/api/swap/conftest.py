@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -19,7 +20,7 @@ from tests.service.process import PATIENCE_S, ServiceProcess, until
 from tests.service.toy_bundle import GOLDEN_ROWS, publish_toy, toy_golden, toy_manifest, toy_model
 
 
-def model_of(bias: float) -> bytes:
+def model_of(bias: float) -> Any:
     """The toy's graph, whose logits lie higher by `bias`: versions whose scores tell them apart."""
     model = toy_model()
     for index, tensor in enumerate(model.graph.initializer):
@@ -29,7 +30,7 @@ def model_of(bias: float) -> bytes:
     return model.SerializeToString(deterministic=True)
 
 
-def failing_model() -> bytes:
+def failing_model() -> Any:
     """The toy's graph, which answers NaN for whoever is called `bad`, and is right about everybody else."""
     model = toy_model()
     for node in model.graph.node:
@@ -53,10 +54,10 @@ def failing_model() -> bytes:
     return model.SerializeToString(deterministic=True)
 
 
-def publish_version(folder: Path, version: str, bias: float = 0.0, model: bytes | None = None) -> Path:
+def publish_version(folder: Path, version: str, bias: float = 0.0, model: bytes | None = None, **facts: Any) -> Path:
     """A version of the toy bundle, with golden rows that it scores rightly."""
     model = model_of(bias) if model is None else model
-    manifest = toy_manifest(version=version)
+    manifest = toy_manifest(version=version, **facts)
     path = folder / version
     draft = folder / f".{version}.draft"
     publish_toy(draft, model=model, manifest=manifest, golden=Golden(rows=GOLDEN_ROWS, scores=_empty(), tolerance=1.0))

@@ -14,11 +14,14 @@ import numpy as np
 import pytest
 
 from service.scoring.scorer import Scorer
-from tests.service.api.metrics.test_exposition import scraped
+from tests.service.api.metrics.test_exposition import scraped, send, traffic, usual_reference
 from tests.service.api.swap.conftest import digest_of, operator, publish_version
 from tests.service.process import ServiceProcess, children, until
 
-BODY = {"user": {"user_id": "u1", "city": "Berlin"}, "candidates": {"item_id": ["i1", "i2", "i3"], "price": [1, 2, 3]}}
+BODY: dict[str, Any] = {
+    "user": {"user_id": "u1", "city": "Berlin"},
+    "candidates": {"item_id": ["i1", "i2", "i3"], "price": [1, 2, 3]},
+}
 Answered = Counter[str]
 
 
@@ -137,8 +140,8 @@ def test_a_bundle_that_cannot_be_served_changes_nothing(versions: Path, tmp_path
         assert [answer.status_code for answer in statuses.values()] == [422] * 7
         assert statuses["broken"].json()["errors"][0]["place"] == "broken/model.onnx"
         assert not any(str(tmp_path) in answer.text for answer in statuses.values()), "no paths are told"
-        for body in ([], {"bundle": 1}, {"bundle": "2", "more": 1}, "text"):
-            assert ask("POST", "/swap", body).status_code == 422
+        bodies: list[Any] = [[], {"bundle": 1}, {"bundle": "2", "more": 1}, "text"]
+        assert [ask("POST", "/swap", body).status_code for body in bodies] == [422] * 4
         url = f"http://127.0.0.1:{service.admin_port}/swap"
         assert httpx.post(url, content=b"{}", trust_env=False).status_code == 415, "as a web page could send it"
         for content_, status in ((b"{", 400), (b"{" + b" " * 2000, 413)):
@@ -192,6 +195,23 @@ def test_a_new_model_that_fails_is_taken_back_by_itself(versions: Path) -> None:
         assert ask("GET", "/models").json()["previous"] is None, "what is at fault is not kept"
         assert service.client.post("/v1/predict", json=bad).status_code == 200
         until(lambda: scraped(service)["fullfunnel_swaps_total"][("result", "fell-back"),] == 1)
+
+
+@pytest.mark.parametrize(("bias", "stays"), [(0.0, "2"), (2.0, "1")], ids=["as before", "shifted"])
+def test_a_new_model_whose_scores_shift_is_taken_back_by_itself(
+    toy: Path, tmp_path: Path, bias: float, stays: str
+) -> None:
+    reference = usual_reference(toy)
+    for version, by in (("1", 0.0), ("2", bias)):
+        publish_version(tmp_path, version, by, reference=reference)
+    with ServiceProcess(tmp_path / "1", "--workers", "2", "--admin-port", "0", drift_every=2, trial_s=5) as service:
+        ask = operator(service)
+        send(service, *traffic(seed=1))
+        assert ask("POST", "/swap", {"bundle": "2"}).status_code == 200
+        send(service, *traffic(seed=2))
+        service.wait_for(b"the new model stays" if stays == "2" else b"have shifted")
+        until(lambda: scraped(service)["fullfunnel_swaps_total"][("result", "fell-back"),] == (stays == "1"))
+        assert ask("GET", "/models").json()["current"]["version"] == stays
 
 
 def test_what_the_shadow_scores_is_compared_and_counted(versions: Path) -> None:
