@@ -21,7 +21,7 @@ classes to statuses, and `cli` turns any of them into one message and a non-zero
     ├── JobInvalid            a batch job cannot be carried out
     │   └── JobChanged  JobRunning  RowsRefused  WorkerLost  StorageFailed  PlaceForbidden
     ├── SwapRefused           the model that answers cannot be changed as asked
-    │   └── SwapBusy
+    │   └── SwapBusy  SwapForbidden  SwapInvalid
     ├── NotReady              no verified bundle to answer from
     ├── Overloaded            more work at once than the service takes on
     ├── SettingInvalid        a setting of the service is impossible
@@ -246,6 +246,14 @@ class SwapRefused(FullfunnelError):
 
 class SwapBusy(SwapRefused):
     """It is being changed already."""
+
+
+class SwapForbidden(SwapRefused):
+    """Whoever asks for it is on another machine."""
+
+
+class SwapInvalid(SwapRefused):
+    """The bundle to change to cannot be trusted or served."""
 
 
 class NotReady(FullfunnelError):

@@ -1,9 +1,9 @@
-"""The dashboard as a picture: `python -m deploy.grafana.picture BUNDLE LOG PNG`, with a real service and Prometheus.
+"""The dashboard as a picture, of a real service and Prometheus: `-m deploy.grafana.picture BUNDLE NEW LOG PNG`.
 
 Debian has no Grafana, so matplotlib draws what the panels' own queries answer. Two workers are asked about rows of LOG
-(Parquet) by a few clients; halfway, prices are multiplied, every city is new, and one worker is killed. matplotlib is
-not among the project's packages: `pip install matplotlib` first. Knows the dashboard's JSON and Prometheus's API. Does
-not know what the metrics mean.
+(Parquet) by a few clients, with NEW in the shadow. Halfway, prices are multiplied, every city is new, and one worker is
+killed; after three quarters NEW takes the place of BUNDLE. matplotlib is not among the project's packages:
+`pip install matplotlib` first. Knows the dashboard's JSON and Prometheus's API. Does not know what the metrics mean.
 """
 
 import argparse
@@ -18,20 +18,20 @@ import threading
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from contract.bundle import read_bundle
+from contract.bundle import publish_bundle, read_bundle
 from deploy.debian import command
 
 HERE = Path(__file__).parent
 PORT, ADMIN, PROMETHEUS = 18080, 18081, 18082
 CANDIDATES, CLIENTS, PAUSE_S = 50, 3, 0.02
-SETTINGS = {"FULLFUNNEL_DRIFT_EVERY": "1", "FULLFUNNEL_DRIFT_WINDOW_S": "60"}
+SETTINGS = {"FULLFUNNEL_DRIFT_EVERY": "1", "FULLFUNNEL_DRIFT_WINDOW_S": "60", "FULLFUNNEL_SHADOW_EVERY": "2"}
 
 
 @contextmanager
@@ -97,7 +97,22 @@ def _of(point: tuple[float, str]) -> float:
     return float(point[1])
 
 
-def draw(start: float, stop: float, half: float, picture: Path) -> None:
+def operate(path: str, bundle: str) -> None:
+    """Ask for a change of the model."""
+    body, headers = json.dumps({"bundle": bundle}).encode(), {"content-type": "application/json"}
+    urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{ADMIN}/{path}", body, headers)).read()
+
+
+def publish(folder: Path, bundle: Path, new: Path) -> tuple[Path, Path]:
+    """Both as versions of one model."""
+    found = [read_bundle(path) for path in (bundle, new)]
+    for version, each in zip("12", found, strict=True):
+        facts = {"name": found[0].manifest.name, "version": version}
+        publish_bundle(folder / version, each.manifest.model_copy(update=facts), each.files)
+    return folder / "1", folder / "2"
+
+
+def draw(start: float, stop: float, lines: Sequence[float], picture: Path) -> None:
     """Every panel, three in a row."""
     import matplotlib as mpl
 
@@ -115,14 +130,17 @@ def draw(start: float, stop: float, half: float, picture: Path) -> None:
                     label = label.replace("{{" + name + "}}", value)
                 points = [(float(at) - start, float(value)) for at, value in series["values"]]
                 axis.plot(*zip(*points, strict=True), label=label, linewidth=1.2)
-        axis.axvline(half - start, color="grey", linestyle=":", linewidth=1)
+        for line in lines:
+            axis.axvline(line - start, color="grey", linestyle=":", linewidth=1)
         axis.set_title(f"{panel['title']}  [{panel['fieldConfig']['defaults']['unit']}]", fontsize=10, loc="left")
         axis.set_ylim(bottom=0, top=axis.get_ylim()[1] * 1.15)
         axis.tick_params(labelsize=8)
         if axis.lines:
             axis.legend(fontsize=7, ncols=2, loc="upper left", framealpha=0.6)
     figure.supxlabel(
-        "seconds; at the dotted line prices grow tenfold, every city is new, and a worker is killed", fontsize=10
+        "seconds; at the first line prices grow tenfold, every city is new, and a worker is killed; at the second the "
+        "model in the shadow takes over",
+        fontsize=10,
     )
     figure.savefig(picture, dpi=80)
 
@@ -130,13 +148,14 @@ def draw(start: float, stop: float, half: float, picture: Path) -> None:
 def main() -> None:
     """Serve, scrape, ask, draw."""
     parser = argparse.ArgumentParser(prog="python -m deploy.grafana.picture", description=__doc__)
-    for name in ("bundle", "log", "picture"):
+    for name in ("bundle", "new", "log", "picture"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--seconds", type=float, default=180)
     options = parser.parse_args()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        serve = (sys.executable, "-m", "service", options.bundle, "--port", PORT, "--admin-port", ADMIN, "--workers", 2)
+        bundle, new = publish(folder, options.bundle, options.new)
+        serve = (sys.executable, "-m", "service", bundle, "--port", PORT, "--admin-port", ADMIN, "--workers", 2)
         service = stack.enter_context(running(*serve, **SETTINGS))
         wait(f"http://127.0.0.1:{PORT}/readyz")
         target = json.dumps([{"targets": [f"127.0.0.1:{ADMIN}"]}])
@@ -147,22 +166,25 @@ def main() -> None:
         wait(f"http://127.0.0.1:{PROMETHEUS}/-/ready")
         shifted, stop = threading.Event(), threading.Event()
         clients = [
-            threading.Thread(target=client, args=(options.bundle, options.log, shifted, stop, seed))
-            for seed in range(CLIENTS)
+            threading.Thread(target=client, args=(bundle, options.log, shifted, stop, seed)) for seed in range(CLIENTS)
         ]
         for one in clients:
             one.start()
+        operate("shadow", new.name)
         start = time.time()
         time.sleep(options.seconds / 2)
         half = time.time()
         shifted.set()
         children = Path(f"/proc/{service.pid}/task/{service.pid}/children").read_text().split()
         os.kill(int(children[0]), signal.SIGKILL)
-        time.sleep(options.seconds / 2)
+        time.sleep(options.seconds / 4)
+        quarter = time.time()
+        operate("swap", new.name)
+        time.sleep(options.seconds / 4)
         stop.set()
         for one in clients:
             one.join()
-        draw(start, time.time(), half, options.picture)
+        draw(start, time.time(), (half, quarter), options.picture)
 
 
 if __name__ == "__main__":

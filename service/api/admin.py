@@ -5,6 +5,7 @@ Knows the paths of this listener. Does not know what is counted, nor how a model
 """
 
 import asyncio
+import ipaddress
 import re
 import socket
 from collections.abc import Callable, Coroutine
@@ -19,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from uvicorn.server import ServerState
 
-from contract.errors import BodyMalformed, FullfunnelError, ValueInvalid
+from contract.errors import BodyMalformed, FullfunnelError, SwapForbidden, ValueInvalid
 from service.api.edge import new_request_id
 from service.api.lifecycle import Lifecycle
 from service.api.metrics.exposition import CONTENT_TYPE, exposition
@@ -27,20 +28,20 @@ from service.api.problems import kind_of_error, kind_of_status, problem
 from service.api.protocol import GuardedProtocol
 from service.api.ranking import name_of
 from service.api.receiving import check_media_type, received
-from service.api.settings import Limits
+from service.api.settings import Settings
 from service.api.swap.switch import Switch
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")  # of a folder beside the bundle, never a way out of there
 MAX_BYTES, MAX_PIECES = 1024, 16  # of a body
 
 
-async def start(listener: socket.socket, lifecycle: Lifecycle, switch: Switch, limits: Limits) -> asyncio.Server:
+async def start(listener: socket.socket, lifecycle: Lifecycle, switch: Switch, settings: Settings) -> asyncio.Server:
     """A server that answers on `listener` until it is closed."""
-    protocol = type("Guarded", (GuardedProtocol,), {"limits": limits})
+    protocol = type("Guarded", (GuardedProtocol,), {"limits": settings.limits})
+    app = create_app(lifecycle, switch, remote=settings.remote_swaps)
     config = uvicorn.Config(
-        create_app(lifecycle, switch), http=protocol, ws="none", lifespan="off", log_config=None, access_log=False,
-        server_header=False,
-    )  # fmt: skip
+        app, http=protocol, ws="none", lifespan="off", log_config=None, access_log=False, server_header=False
+    )
     config.load()
     state, loop = ServerState(), asyncio.get_running_loop()
 
@@ -50,8 +51,8 @@ async def start(listener: socket.socket, lifecycle: Lifecycle, switch: Switch, l
     return await loop.create_server(connection, sock=listener)
 
 
-def create_app(lifecycle: Lifecycle, switch: Switch) -> Starlette:
-    """The paths of the second listener."""
+def create_app(lifecycle: Lifecycle, switch: Switch, *, remote: bool = False) -> Starlette:
+    """The paths of the second listener; `remote`: whether other machines may change the model."""
 
     async def metrics(_: Request) -> Response:
         content = await asyncio.get_running_loop().run_in_executor(None, exposition, lifecycle.recorder)
@@ -67,6 +68,8 @@ def create_app(lifecycle: Lifecycle, switch: Switch) -> Starlette:
 
     def changes(change: Callable[[str | None], Coroutine[Any, Any, None]], *, named: bool) -> Any:
         async def endpoint(request: Request) -> Response:
+            if not remote:
+                _check_local(request)
             lifecycle.check_ready()
             name = await _bundle_of(request)
             if named and name is None:
@@ -79,9 +82,11 @@ def create_app(lifecycle: Lifecycle, switch: Switch) -> Starlette:
     async def back(_: str | None) -> None:
         await switch.back()
 
-    async def unshadow(_: Request) -> Response:
+    async def unshadow(request: Request) -> Response:
+        if not remote:
+            _check_local(request)
         await switch.shadow(None)
-        return await models(_)
+        return await models(request)
 
     async def refused(_: Request, error: Exception) -> Response:
         assert isinstance(error, FullfunnelError)  # noqa: S101
@@ -103,6 +108,14 @@ def create_app(lifecycle: Lifecycle, switch: Switch) -> Starlette:
         ],
         exception_handlers={FullfunnelError: refused, HTTPException: not_served},
     )
+
+
+def _check_local(request: Request) -> None:
+    """Raises: SwapForbidden."""
+    if request.client is None or not ipaddress.ip_address(request.client.host).is_loopback:
+        raise SwapForbidden(
+            "asked from another machine", remedy="ask on the machine itself, or set FULLFUNNEL_REMOTE_SWAPS=true"
+        )
 
 
 async def _bundle_of(request: Request) -> str | None:

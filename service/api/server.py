@@ -47,7 +47,7 @@ class Server(uvicorn.Server):
 
             address = self._settings.admin_host, self._settings.admin_port
             listener = listen(*address, shared=self.shares_ports, option="--admin-port")
-            self._admin = await admin.start(listener, self.lifecycle, self._switch, self._settings.limits)
+            self._admin = await admin.start(listener, self.lifecycle, self._switch, self._settings)
             log.info("listening for operators on http://%s:%d/metrics", *listener.getsockname()[:2])
         if self._settings.grpc_port is not None:
             from service.api.v2 import rpc  # slow to import, and most services do without

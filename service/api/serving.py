@@ -48,10 +48,9 @@ def serve(reading: Reading, settings: Settings) -> int:
 
 
 def _serve_alone(reading: Reading, settings: Settings) -> int:
-    with listen(settings.host, settings.port) as listener:
+    with listen(settings.host, settings.port) as listener, closing(Hub(str(reading.path))) as hub:
         _say_where(listener)
         recorder = recorder_of(settings, Block(1))
-        hub = Hub(str(reading.path))
         said = hub.open(0)
         lifecycle = Lifecycle(settings, lambda: Scorer.of(reading.take(), settings.scoring), recorder)
         switch = Switch(settings, lifecycle, hub.end(0), reading.path)
@@ -156,7 +155,6 @@ class Alone(Server):
         """Answer what is under way, and go."""
         await super().shutdown(sockets)
         asyncio.get_running_loop().remove_reader(self._said)
-        self._hub.close()
 
 
 class Worker(Server):

@@ -84,6 +84,7 @@ class Settings(BaseSettings):
     overlap_ms: float = Field(default=1.0, ge=0, description="expected ms from which a run overlaps with reading")
     drift_every: int = Field(default=32, ge=0, description="one prediction in so many is looked at for drift; 0: none")
     drift_window_s: float = Field(default=3600, ge=12, description="seconds of traffic that drift is told of")
+    remote_swaps: bool = Field(default=False, description="let other machines change the model at the admin port")
     trial_s: float = Field(default=60, ge=0, description="seconds within which a new model may be taken back; 0: none")
     trial_psi: float = Field(default=0.5, gt=0, description="PSI of scores up to which it is not taken back for them")
     shadow_every: int = Field(default=32, ge=1, description="one prediction in so many is scored in the shadow too")

@@ -42,7 +42,7 @@ def test_ctrl_c_before_the_server_takes_signals_ends_the_process_without_a_word(
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("service.api.serving.Server", interrupted)
+    monkeypatch.setattr("service.api.serving.Alone", interrupted)
     monkeypatch.setattr(sys, "argv", ["service", str(toy), "--port", "0"])
     assert main() == 130
     assert capsys.readouterr().out == ""

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from contract.bundle import Bundle, read_bundle
-from contract.errors import BundleInvalid, FullfunnelError, SwapBusy, SwapRefused
+from contract.errors import BundleInvalid, FullfunnelError, SwapBusy, SwapInvalid, SwapRefused
 from service.api.lifecycle import Lifecycle
 from service.api.metrics.families import BACK, BROKEN, DONE, FELL_BACK, REFUSED
 from service.api.settings import Settings
@@ -102,7 +102,7 @@ class Switch:
         """Have all processes answer with another bundle.
 
         name: of a folder beside the bundle that the service was started with; None: that one, read again.
-        Raises: BundleInvalid, SwapRefused, SwapBusy, NotReady.
+        Raises: SwapRefused, SwapInvalid, SwapBusy, NotReady.
         """
         path = self._path if name is None else self._path.parent / name
         try:
@@ -137,7 +137,7 @@ class Switch:
     async def shadow(self, name: str | None) -> None:
         """Have a bundle score in the shadow in all processes; None: none.
 
-        Raises: BundleInvalid, SwapRefused, SwapBusy, NotReady.
+        Raises: SwapRefused, SwapInvalid, SwapBusy, NotReady.
         """
         if name is None:
             await self._ask({"ask": "shadow", "path": ""})
@@ -183,7 +183,7 @@ class Switch:
                 raise
             return file
         except BundleInvalid as error:  # whoever asks knows a name, and is told no path
-            raise type(error)(error.fact, error.place.replace(str(path.parent) + "/", ""), error.remedy) from None
+            raise SwapInvalid(error.fact, error.place.replace(f"{path.parent}/", ""), error.remedy) from None
 
     def _load(self, file: int) -> Scorer:
         bundle: Bundle = unseal(file)

@@ -74,7 +74,7 @@ def test_swaps_under_load_lose_nothing_and_each_answer_is_of_the_model_it_names(
     versions: Path, workers: str, settings: dict[str, object]
 ) -> None:
     by_digest = {digest_of(versions / v): expected(versions / v) for v in "123"}
-    swaps = 30
+    swaps = 12
     with ServiceProcess(versions / "1", "--workers", workers, "--admin-port", "0", trial_s=0, **settings) as service:
         ask = operator(service)
         with load(service, by_digest) as answered:
