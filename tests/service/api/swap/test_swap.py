@@ -153,16 +153,22 @@ def test_a_bundle_that_cannot_be_served_changes_nothing(versions: Path, tmp_path
         assert ask("POST", "/swap", {"bundle": "2"}).status_code == 200, "nothing is in the way of the next"
 
 
+def all_ready(service: ServiceProcess, starts: int) -> bool:
+    """Whether so many workers have been started by now, and none is without a model."""
+    found = scraped(service)
+    return sum(found["fullfunnel_worker_starts_total"].values()) == starts and all(
+        found["fullfunnel_worker_ready"].values()
+    )
+
+
 def test_a_worker_that_is_started_later_begins_with_what_answers_by_then(versions: Path) -> None:
     by_digest = {digest_of(versions / v): expected(versions / v) for v in "12"}
     with ServiceProcess(versions / "1", "--workers", "2", "--admin-port", "0", trial_s=0) as service:
         ask = operator(service)
         assert ask("POST", "/swap", {"bundle": "2"}).status_code == 200
-        before = children(service)
-        for pid in before:
+        for starts, pid in enumerate(children(service), 3):
             os.kill(pid, signal.SIGKILL)
-            until(lambda pid=pid: pid not in children(service) and len(children(service)) == 2)  # type: ignore[misc]
-        until(lambda: list(scraped(service)["fullfunnel_worker_ready"].values()) == [1.0, 1.0])
+            until(lambda starts=starts: all_ready(service, starts))  # type: ignore[misc]
         with load(service, by_digest) as answered:
             until(lambda: answered.total() > 50)
         assert set(answered) == {digest_of(versions / "2")}
