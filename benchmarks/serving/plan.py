@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from benchmarks.serving.wire import Array, Wire, difference
+from benchmarks.serving.wire import Array, Wire, difference, json_bytes
 
 TOLERANCE = 1e-6
 
@@ -26,14 +26,17 @@ class Plan:
 
     def write(self, file: Path) -> None:
         """As JSON."""
-        bodies, expected = [body.decode() for body in self.bodies], [scores.tolist() for scores in self.expected]
+        bodies, expected = (
+            [body.decode("latin-1") for body in self.bodies],
+            [scores.tolist() for scores in self.expected],
+        )
         file.write_bytes(orjson.dumps({**self.__dict__, "bodies": bodies, "expected": expected}))
 
     @classmethod
     def read(cls, file: Path) -> "Plan":
         """What `write` wrote."""
         found = orjson.loads(file.read_bytes())
-        found["bodies"] = [body.encode() for body in found["bodies"]]
+        found["bodies"] = [body.encode("latin-1") for body in found["bodies"]]
         found["expected"] = [np.array(scores, np.float64) for scores in found["expected"]]
         return cls(**found)
 
@@ -41,9 +44,15 @@ class Plan:
         """Each body with its head."""
         head = (
             f"POST {self.path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
-            "Accept: application/json\r\nContent-Length: "
+            "Accept: application/json\r\n"
         )
-        return [f"{head}{len(body)}\r\n\r\n".encode() + body for body in self.bodies]
+        return [f"{head}{self._sizes(body)}\r\n\r\n".encode() + body for body in self.bodies]
+
+    def _sizes(self, body: bytes) -> str:
+        size = f"Content-Length: {len(body)}"
+        if self.wire != "binary":
+            return size
+        return f"{size}\r\nInference-Header-Content-Length: {json_bytes(body)}"
 
     def difference(self, request: int, body: bytes) -> float:
         """How far an answer is from the scores expected."""

@@ -48,7 +48,7 @@ def make_plan(raw: Scorer, made: list[Request], wire: Wire, path: str, graph: Gr
     """
     outputs = [output.name for output in raw.manifest.outputs]
     bodies = [_body(raw, request, wire, graph) for request in made]
-    return Plan(wire, path, outputs, bodies, [request.expected for request in made])
+    return Plan(wire, path.format(name=raw.manifest.name), outputs, bodies, [request.expected for request in made])
 
 
 def _body(raw: Scorer, request: Request, wire: Wire, graph: GraphKind) -> bytes:

@@ -61,6 +61,13 @@ TWO_WORKERS = System(
     command=tuple("2" if part == "{workers}" else part for part in FULLFUNNEL.command),
     environment=ONE_CORE.environment,
 )
+BINARY = System(
+    "binary",
+    "Fullfunnel, binary tensors",
+    wire="binary",
+    path="/v2/models/{name}/infer",
+    command=FULLFUNNEL.command,
+)
 SESSION = System("session", "Fullfunnel's session alone, one process", wire="fullfunnel")
 ENGINE = System("engine", "the graph alone, one process")
 PEERS = (
@@ -122,6 +129,6 @@ PEERS = (
         requirements=("mosec==0.9.8",),
     ),
 )
-SYSTEMS = (FULLFUNNEL, ONE_CORE, TWO_WORKERS, SESSION, ENGINE, *PEERS)
-OURS = (FULLFUNNEL, ONE_CORE, TWO_WORKERS, SESSION)  # whatever graph the peers serve, these take the bundle
+SYSTEMS = (FULLFUNNEL, BINARY, ONE_CORE, TWO_WORKERS, SESSION, ENGINE, *PEERS)
+OURS = (FULLFUNNEL, BINARY, ONE_CORE, TWO_WORKERS, SESSION)  # whatever graph the peers serve, these take the bundle
 ALONE = (SESSION, ENGINE)  # no servers

@@ -10,9 +10,10 @@ import pytest
 
 from benchmarks import sharing
 from benchmarks.serving.graphs import flat_graph
+from benchmarks.serving.plan import Plan
 from benchmarks.serving.server import ROOT
 from benchmarks.serving.systems import ONNX, PEERS
-from benchmarks.serving.wire import Wire, decode, difference, encode
+from benchmarks.serving.wire import Wire, decode, difference, encode, json_bytes
 from contract.manifest import ROW_USER
 from models.separate_towers import SeparateTowersOptions
 from training.encoders import Fitted
@@ -68,6 +69,26 @@ def test_scores_are_read_from_every_format_and_what_holds_none_is_infinitely_far
         assert (decode(wire, json.dumps(answer).encode(), OUTPUTS) == expected).all()
     for nothing in (b"", b"{}", b"[1]", b'{"a": [0.1], "b": [0.3]}', b'{"a": [0.1, null], "b": [0.3, 0.4]}'):
         assert difference("columns", nothing, OUTPUTS, expected) == float("inf")
+
+
+def test_a_binary_body_holds_the_tensors_behind_its_json_and_so_does_its_answer() -> None:
+    feeds = {"item": np.array(["i", "jé"], object), "price": np.array([1.5, np.nan], np.float32)}
+    body = encode("binary", feeds, [])
+    asked = json.loads(body[: json_bytes(body)])
+    assert [(t["name"], t["shape"], t["datatype"]) for t in asked["inputs"]] == [
+        ("item", [2], "BYTES"),
+        ("price", [2], "FP32"),
+    ]
+    tail = b"\1\0\0\0i\3\0\0\0j\xc3\xa9" + feeds["price"].tobytes()
+    assert body[json_bytes(body) :] == tail
+    assert sum(t["parameters"]["binary_data_size"] for t in asked["inputs"]) == len(tail)
+    plan = Plan("binary", "/infer", OUTPUTS, [body], [])
+    assert f"Inference-Header-Content-Length: {json_bytes(body)}\r\n\r\n".encode() in plan.requests(80)[0]
+    expected = np.array([[0.25, 0.5], [0.75, 1.0]])
+    head = json.dumps({"outputs": [{"name": "b"}, {"name": "a"}]}).encode()
+    answer = head + expected[::-1].astype(np.float32).tobytes()
+    assert difference("binary", answer, OUTPUTS, expected) == 0
+    assert difference("binary", head, OUTPUTS, expected) == float("inf")
 
 
 def test_the_flat_form_of_a_graph_is_the_flat_export_of_its_network(models: tuple[bytes, bytes], fit: Fitted) -> None:
