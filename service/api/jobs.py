@@ -96,13 +96,14 @@ class Jobs:
 
     async def add(self, request: Request) -> tuple[Job, bool]:
         """The job that a request asks for, and whether it is new. Raises: RequestInvalid, PlaceForbidden, ..."""
-        records, scorer = self.records, self._lifecycle.scorer
+        records = self.records
         check_media_type(request)
         key = request.headers.get("idempotency-key")
         if key is not None and not KEY.fullmatch(key):
             raise ValueInvalid("must be 1 to 255 visible ASCII characters", place="idempotency-key")
         async with body_of(request, self._settings.limits, self._lifecycle) as body:
             asked = _asked(body)
+        scorer = self._lifecycle.scorer
         manifest = scorer.manifest
         entry = Entry(
             id=new_id(key),

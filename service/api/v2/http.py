@@ -4,15 +4,15 @@ Knows which path does what. Inference goes bytes -> tensors -> one run -> bytes;
 are raised as everywhere, and `problems.py` writes those of /v2 as the protocol wants them.
 """
 
-from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from service.api.lifecycle import Lifecycle
 from service.api.predictions import Predictions
+from service.api.settings import Limits
 from service.api.v2.codec import HEADER_LENGTH, answer, read_body
-from service.api.v2.inference import check_model
+from service.api.v2.inference import Inference, check_model
 from service.api.v2.metadata import model_config, model_metadata, server_metadata
 from service.scoring.scorer import Scorer
 
@@ -71,8 +71,13 @@ def router(lifecycle: Lifecycle, predictions: Predictions) -> APIRouter:
     @routes.post(f"{MODEL}/infer", summary="Score candidates sent as tensors", openapi_extra=BODY)
     @routes.post(f"{VERSION}/infer", summary="Score candidates with this version of the model", openapi_extra=BODY)
     async def infer(request: Request, name: str, version: str = "") -> Response:
-        served(name, version)
-        read = partial(read_body, header_length=request.headers.get(HEADER_LENGTH))
+        served(name, version)  # before the body is received, and again by whatever scores it
+        header_length = request.headers.get(HEADER_LENGTH)
+
+        def read(scorer: Scorer, limits: Limits, body: bytes) -> Inference:
+            check_model(scorer, name, version)
+            return read_body(scorer, limits, body, header_length=header_length)
+
         return await predictions.respond(request, read, answer, _response, MEDIA_TYPES)
 
     return routes

@@ -1,5 +1,7 @@
 """The paths of the protocol: statuses, health, and errors as {"error": "..."}."""
 
+import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -123,3 +125,22 @@ def test_large_inferences_go_to_a_thread_and_answer_the_same(make_api: MakeApi) 
     sent = body_of(GOOD, ITEMS)
     inline, threaded = make_api(), make_api(inline_ms=0)
     assert send(inline, *sent).content == send(threaded, *sent).content
+
+
+@pytest.mark.parametrize(("version", "status"), [("/versions/1", 404), ("", 200)])
+def test_a_version_that_is_asked_for_is_never_answered_by_another(
+    api: Api, scorer: Scorer, version: str, status: int
+) -> None:
+    newer = scorer.unwatched()
+    newer.manifest = scorer.manifest.model_copy(update={"version": "2"})
+    content = json.dumps({"inputs": [JSON_ITEM]}).encode()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield content[:9]
+        api.lifecycle.adopt(newer)  # while the rest is on its way
+        yield content[9:]
+
+    path = f"/v2/models/toy{version}/infer"
+    response = api.call("POST", path, content=pieces(), headers={"content-type": "application/json"})
+    assert response.status_code == status
+    assert status == 404 or response.json()["model_version"] == "2"
