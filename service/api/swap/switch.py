@@ -19,6 +19,7 @@ from contract.errors import BundleInvalid, FullfunnelError, SwapBusy, SwapInvali
 from service.api.lifecycle import Lifecycle
 from service.api.metrics.families import BACK, BROKEN, DONE, FELL_BACK, REFUSED
 from service.api.settings import Settings
+from service.api.swap.aside import Aside
 from service.api.swap.fitting import check_fits
 from service.api.swap.hub import FIRST
 from service.api.swap.line import Line, Message
@@ -49,6 +50,7 @@ class Switch:
         self._ids = itertools.count()
         self._asked: dict[int, asyncio.Future[str | None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._aside = Aside()
         self._trial: Trial | None = None
         self._look_at = 0.0
         self._shadow: Shadow | None = None
@@ -106,7 +108,7 @@ class Switch:
         """
         path = self._path if name is None else self._path.parent / name
         try:
-            file = await asyncio.to_thread(self._read, path)
+            file = await asyncio.to_thread(self._read_aside, path)
             try:
                 if digest_of(file) == self._lifecycle.scorer.digest:
                     log.info("%s is served already", path.name)
@@ -144,7 +146,7 @@ class Switch:
             return
         path = self._path.parent / name
         try:
-            file = await asyncio.to_thread(self._read, path)
+            file = await asyncio.to_thread(self._read_aside, path)
             try:
                 await self._ask({"ask": "shadow", "path": str(path)}, file)
             finally:
@@ -168,6 +170,14 @@ class Switch:
             log.info("the new model stays: its trial is over")
         elif (output := self._trial.shifted()) is not None:
             self._fall_back(f"its scores of {output} have shifted")
+
+    def _read_aside(self, path: Path) -> int:
+        with self._aside:
+            return self._read(path)
+
+    def _load_aside(self, file: int | None) -> Scorer:
+        with self._aside:
+            return self._first() if file is None else self._load(file)
 
     def _read(self, path: Path) -> int:
         """The sealed bundle at a path, when it has been loaded here and has scored its golden rows."""
@@ -217,8 +227,7 @@ class Switch:
         failed = None
         try:
             if number not in self._scorers:
-                load = self._first if file is None else lambda: self._load(file)
-                self._scorers[number] = await asyncio.to_thread(load)
+                self._scorers[number] = await asyncio.to_thread(self._load_aside, file)
         except Exception as error:
             log.exception("a model could not be loaded")
             failed = type(error).__name__
