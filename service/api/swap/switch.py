@@ -29,10 +29,10 @@ from service.api.swap.trial import Trial, drift_of_scores
 from service.scoring.scorer import Scorer
 
 LOOK_S = 1.0  # between two looks at a model on trial
-REFUSALS: dict[str, FullfunnelError] = {
-    "busy": SwapBusy("a change of the model is under way", remedy="ask again when it is done"),
-    "nothing": SwapRefused("no model was served before this one", remedy="name the bundle to serve instead"),
-    "failed": SwapRefused("a process could not load it, and nothing has changed", remedy="see the log of the service"),
+REFUSALS: dict[str, tuple[type[SwapRefused], str, str]] = {  # what the hub says, as an error: its fact and remedy
+    "busy": (SwapBusy, "a change of the model is under way", "ask again when it is done"),
+    "nothing": (SwapRefused, "no model was served before this one", "name the bundle to serve instead"),
+    "failed": (SwapRefused, "a process could not load it, and nothing has changed", "see the log of the service"),
 }
 
 log = logging.getLogger("fullfunnel")
@@ -194,6 +194,11 @@ class Switch:
             return file
         except BundleInvalid as error:  # whoever asks knows a name, and is told no path
             raise SwapInvalid(error.fact, error.place.replace(f"{path.parent}/", ""), error.remedy) from None
+        except OSError as error:
+            raise SwapRefused(
+                f"the system could not hold it beside the other ({error.strerror})",
+                remedy="give the service more memory",
+            ) from None
 
     def _load(self, file: int) -> Scorer:
         bundle: Bundle = unseal(file)
@@ -209,7 +214,8 @@ class Switch:
         finally:
             del self._asked[number]
         if refused is not None:
-            raise REFUSALS[refused]
+            kind, fact, remedy = REFUSALS[refused]
+            raise kind(fact, remedy=remedy)
 
     def _heard(self) -> None:
         while (said := self._line.receive()) is not None:
