@@ -66,14 +66,19 @@ def create_app(lifecycle: Lifecycle, switch: Switch, *, remote: bool = False) ->
         found = {role: None if scorer is None else name_of(scorer) for role, scorer in switch.models.items()}
         return Response(orjson.dumps(found), media_type="application/json")
 
+    def check_allowed(request: Request) -> None:
+        if not remote:
+            _check_local(request)
+
     def changes(change: Callable[[str | None], Coroutine[Any, Any, None]], *, named: bool) -> Any:
         async def endpoint(request: Request) -> Response:
-            if not remote:
-                _check_local(request)
+            check_allowed(request)
             lifecycle.check_ready()
             name = await _bundle_of(request)
             if named and name is None:
-                raise ValueInvalid("must name a bundle", place="bundle")
+                raise ValueInvalid(
+                    "must be given", place="bundle", remedy="name a folder beside the bundle that is served"
+                )
             await change(name)
             return await models(request)
 
@@ -83,8 +88,7 @@ def create_app(lifecycle: Lifecycle, switch: Switch, *, remote: bool = False) ->
         await switch.back()
 
     async def unshadow(request: Request) -> Response:
-        if not remote:
-            _check_local(request)
+        check_allowed(request)
         await switch.shadow(None)
         return await models(request)
 

@@ -108,7 +108,7 @@ class Hub:
         for ends in self._lines.values():
             for end in ends:
                 end.close()
-        self._release(self._roles.held | ({self._change.load} if self._change and self._change.load else set()))
+        self._release(self._held)
 
     def gone(self, number: int) -> None:
         """A process has ended: nobody waits for it any more."""
@@ -176,6 +176,12 @@ class Hub:
     def _next(self, number: int, message: Message, load: Held, then: Roles) -> Change:
         return Change(number, message["id"], load, replace(then, turn=self._roles.turn + 1))
 
+    @property
+    def _held(self) -> set[Held]:
+        """All that have a role, and what is being loaded."""
+        loaded = self._change.load if self._change is not None else None
+        return self._roles.held | ({loaded} if loaded is not None else set())
+
     def _go_on(self) -> None:
         """The next process loads, or all change over."""
         change = self._change
@@ -204,9 +210,8 @@ class Hub:
         if refused is not None:
             self._say(change.asker, {"say": "answer", "asked": change.asked, "refused": refused})
             change.asker = -1
-        dropped = (self._roles.held | ({change.load} if change.load else set())) - roles.held
+        self._release(self._held - roles.held)
         self._roles = roles
-        self._release(dropped)
         change.to_change = set(self._lines)
         for number in sorted(self._lines):
             if not self._say(number, roles.message()):

@@ -254,7 +254,7 @@ class Switch:
             lifecycle.turn, lifecycle.bundle = roles["turn"], Path(roles["path"]).resolve()
             lifecycle.adopt(current)
             self._trial = None
-            if roles["trial"]:
+            if roles["trial"] and self._settings.trial_s:
                 seconds, max_psi = self._settings.trial_s, self._settings.trial_psi
                 self._trial = Trial(lifecycle.recorder, drift, seconds=seconds, max_psi=max_psi)
             manifest = current.manifest
@@ -285,8 +285,11 @@ class Switch:
     async def _fallen_back(self, bad: int) -> None:
         try:
             await self._ask({"ask": "back", "bad": bad})
-        except FullfunnelError as error:  # another process was first, or somebody is changing the model
-            log.info("the new model was not taken back from here: %s", error)
+        except SwapBusy:  # somebody is changing something, perhaps only the shadow
+            await asyncio.sleep(LOOK_S)
+            await self._fallen_back(bad)
+        except SwapRefused:
+            log.info("the new model does not answer any more: another process was first")
         else:
             self._lifecycle.recorder.swapped(FELL_BACK)
 

@@ -58,6 +58,32 @@ def test_models_take_their_places_and_go_back(versions: Path) -> None:
     play(versions / "1", scenario)
 
 
+def test_a_model_at_fault_is_taken_back_also_where_something_else_is_being_changed(
+    versions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.api.swap.switch.LOOK_S", 0.01)
+
+    async def scenario(switch: Switch, lifecycle: Lifecycle) -> None:
+        await switch.swap("2")
+        shadowing = asyncio.create_task(switch.shadow("3"))
+        while not switch._asked:  # until the hub has been asked
+            await asyncio.sleep(0)
+        await switch._fallen_back(switch._roles["current"])
+        await shadowing
+        assert versions_of(switch) == ["1", None, "3"]
+
+    play(versions / "1", scenario)
+
+
+def test_without_a_trial_a_fault_changes_nothing(versions: Path) -> None:
+    async def scenario(switch: Switch, lifecycle: Lifecycle) -> None:
+        await switch.swap("2")
+        switch._fault(lifecycle.scorer)
+        assert not switch._tasks and versions_of(switch) == ["2", "1", None]
+
+    play(versions / "1", scenario)
+
+
 def test_each_refusal_is_an_error_of_its_own(versions: Path) -> None:
     async def scenario(switch: Switch, _: Lifecycle) -> None:
         with pytest.raises(SwapRefused, match="no model was served before") as first:
