@@ -42,17 +42,19 @@ class Plan:
 
     def requests(self, port: int) -> list[bytes]:
         """Each body with its head."""
-        head = (
-            f"POST {self.path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
-            "Accept: application/json\r\n"
-        )
-        return [f"{head}{self._sizes(body)}\r\n\r\n".encode() + body for body in self.bodies]
+        first = f"POST {self.path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
+        return [first.encode() + self._lines(body) + body for body in self.bodies]
 
-    def _sizes(self, body: bytes) -> str:
-        size = f"Content-Length: {len(body)}"
-        if self.wire != "binary":
-            return size
-        return f"{size}\r\nInference-Header-Content-Length: {json_bytes(body)}"
+    def headers(self, body: bytes) -> dict[str, str]:
+        """What is sent before a body, but for Host."""
+        found = {"Content-Type": "application/json", "Accept": "application/json", "Content-Length": str(len(body))}
+        if self.wire == "binary":
+            found["Inference-Header-Content-Length"] = str(json_bytes(body))
+        return found
+
+    def _lines(self, body: bytes) -> bytes:
+        lines = [f"{name}: {value}\r\n" for name, value in self.headers(body).items()]
+        return "".join([*lines, "\r\n"]).encode()
 
     def difference(self, request: int, body: bytes) -> float:
         """How far an answer is from the scores expected."""

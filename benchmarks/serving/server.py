@@ -101,7 +101,8 @@ def ask(port: int, plan: Plan, request: int) -> tuple[int, bytes]:
     """Status and body of one answer, on a connection of its own."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
-        connection.request("POST", plan.path, plan.bodies[request], {"Content-Type": "application/json"})
+        body = plan.bodies[request]
+        connection.request("POST", plan.path, body, plan.headers(body))
         answer = connection.getresponse()
         return answer.status, answer.read()
     finally:
