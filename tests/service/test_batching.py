@@ -195,7 +195,7 @@ def test_requests_over_http_share_runs_and_get_their_own_answers(make_api: MakeA
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scorer.session, "run", counted)
-        api = make_api(batch_wait_ms=60_000, batch_rows=12)
+        api = make_api(batch_wait_ms=60_000, batch_rows=12, queue_ms=60_000)
         found = api.gather(*[("/v1/predict", body) for body in bodies])
         invalid = api.gather(*[("/v1/predict", {"candidates": {"item_id": [n]}}) for n in range(2)])
         api.lifecycle.close()
