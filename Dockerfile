@@ -54,8 +54,11 @@ COPY requirements/image.lock requirements/
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m venv /opt/tools && /opt/tools/bin/pip install --no-deps --require-hashes -r requirements/image.lock
 
-# Fullfunnel itself, in a tree of its own: a change of it is one small layer.
+# Fullfunnel itself, in a tree of its own: a change of it is one small layer. Debian's Python comes without headers.
 FROM tools AS package
+RUN --mount=type=cache,target=/var/cache/apt,sharing=locked --mount=type=cache,target=/var/lib/apt,sharing=locked \
+    test -e "$(python -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" || headers=python3-dev; \
+    apt-get update -qq && apt-get install -qq --no-install-recommends gcc libc6-dev $headers >/dev/null
 COPY pyproject.toml README.md LICENSE ./
 COPY contract contract
 COPY models models

@@ -20,6 +20,7 @@ REQUEST_ID = "x-request-id"
 ACCEPTED_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 TRACEPARENT = "traceparent"  # of W3C Trace Context
 ACCEPTED_TRACE = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+REQUEST_ID_BYTES, TRACEPARENT_BYTES = REQUEST_ID.encode(), TRACEPARENT.encode()
 
 log = logging.getLogger("fullfunnel")
 
@@ -76,8 +77,8 @@ def ids_of(headers: Iterable[tuple[bytes, bytes]]) -> Ids:
     """The ids that a request brings along, if they are well-formed; a new one for the request where it has none."""
     request_id = traceparent = None
     for name, value in headers:
-        if name == REQUEST_ID.encode() and ACCEPTED_ID.fullmatch(value):
+        if name == REQUEST_ID_BYTES and ACCEPTED_ID.fullmatch(value):
             request_id = str(value, "ascii")
-        elif name == TRACEPARENT.encode() and ACCEPTED_TRACE.fullmatch(value):
+        elif name == TRACEPARENT_BYTES and ACCEPTED_TRACE.fullmatch(value):
             traceparent = str(value, "ascii")
     return Ids(request_id or new_request_id(), traceparent)

@@ -17,6 +17,7 @@ from service.api.metrics.cells import Block
 from service.api.metrics.recorder import Recorder
 from service.api.overlap import Overlap
 from service.api.settings import Settings
+from service.scoring import plain
 from service.scoring.batching import Batcher
 from service.scoring.scorer import Scorer
 from service.scoring.session import GPU
@@ -75,6 +76,8 @@ class Lifecycle:
         log.info(
             "ready: %s %s, digest %s, on %s", manifest.name, manifest.version, scorer.digest, scorer.session.provider
         )
+        if not plain.compiled():
+            log.warning("no compiled code was installed: requests are read by Python alone, which takes longer")
         self.on_ready()
 
     def adopt(self, scorer: Scorer) -> None:

@@ -25,6 +25,7 @@ class Work:
     scorer: Scorer
     feeds: Feeds
     rows: int
+    requests: int
     finish: Callable[[Scores | None], None]
     arrived: float = field(default_factory=time.monotonic)
 
@@ -36,18 +37,18 @@ class Overlap:
         self._loop, self._queued = loop, queued  # which is told how many seconds each work has waited
         self._waiting: SimpleQueue[Work | None] = SimpleQueue()
         self._done: SimpleQueue[tuple[Sequence[Work], Scores | None]] = SimpleQueue()
-        self._under_way = 0
+        self.under_way = 0  # requests that have been put and not finished
         self._thread = threading.Thread(target=self._work, name="overlap", daemon=True)
         self._thread.start()
 
     def put(self, work: Work) -> None:
         """Have it scored, and finished on the event loop."""
-        self._under_way += 1
+        self.under_way += work.requests
         self._waiting.put(work)
 
     def flush(self) -> None:
         """Wait for what is under way, and finish it."""
-        while self._under_way:
+        while self.under_way:
             self._finish(*self._done.get())
 
     def close(self) -> None:
@@ -68,11 +69,12 @@ class Overlap:
 
     def _sharing(self, first: Work) -> tuple[list[Work], Work | None]:
         """What is to be run with `first`, and what was taken from the queue and is not."""
-        works, rows = [first], first.rows
+        works, rows, requests, most = [first], first.rows, first.requests, half(self.under_way)
         with suppress(Empty):
             while (work := self._waiting.get_nowait()) is not None:
-                rows += work.rows
-                if work.scorer is not first.scorer or rows * first.scorer.row_ms > SHARED_MS:
+                rows, requests = rows + work.rows, requests + work.requests
+                too_many = requests > most or rows * first.scorer.row_ms > SHARED_MS
+                if work.scorer is not first.scorer or too_many:
                     return works, work
                 works.append(work)
             self._waiting.put(None)  # the end, for `_work` to see
@@ -84,10 +86,15 @@ class Overlap:
                 self._finish(*self._done.get_nowait())
 
     def _finish(self, works: Sequence[Work], scores: Scores | None) -> None:
-        self._under_way -= len(works)
+        self.under_way -= sum(work.requests for work in works)
         parts = [None] * len(works) if scores is None else split(scores, [work.rows for work in works])
         for work, part in zip(works, parts, strict=True):
             work.finish(part)
+
+
+def half(requests: int) -> int:
+    """How many of the requests under way may share a run: while they are scored, the others are read."""
+    return (requests + 1) // 2
 
 
 def _scores(works: Sequence[Work]) -> Scores | None:

@@ -120,11 +120,12 @@ def _tables(requests: Sequence[RankingRequest]) -> tuple[Table, Table, NDArray[n
     users = {name: [request.user.get(name) for request in requests] for name in names}
     if len(requests) == 1:
         return users, requests[0].candidates, np.zeros(requests[0].count, dtype=np.int64)
-    names = dict.fromkeys(chain.from_iterable(request.candidates for request in requests))
-    candidates = {
-        name: list(chain.from_iterable(request.candidates.get(name) or [None] * request.count for request in requests))
-        for name in names
+    candidates: dict[str, list[Any]] = {
+        name: [] for name in dict.fromkeys(chain.from_iterable(request.candidates for request in requests))
     }
+    for request in requests:
+        for name, column in candidates.items():
+            column.extend(request.candidates.get(name) or [None] * request.count)
     return users, candidates, np.repeat(np.arange(len(requests)), [request.count for request in requests])
 
 

@@ -3,7 +3,7 @@
 Knows which path does what. Predictions go bytes -> columns -> one run -> bytes; FastAPI only routes them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -33,24 +33,33 @@ from service.api.ranking import (
     read_request,
 )
 from service.api.settings import Limits, Settings
-from service.api.shortcut import Shortcuts
+from service.api.shortcut import Answer, Shortcuts
 from service.api.together import Exchange, Together
-from service.scoring.scorer import Scorer
+from service.scoring.scorer import Feeds, Scorer
 
 Read = Callable[[Scorer, Limits, bytes], Any]
-Answer = Callable[[Scorer, Any], bytes]
 PREDICT, BATCH = "/v1/predict", "/v1/predict:batch"
-PREDICTIONS: dict[str, tuple[Read, Answer]] = {
+PREDICTIONS: dict[str, tuple[Read, Callable[[Scorer, Any], bytes]]] = {
     PREDICT: (read_request, answer),
     BATCH: (read_batch, answer_batch),
 }
 
 
 def shortcuts(settings: Settings, lifecycle: Lifecycle) -> Shortcuts:
-    """What answers whole bodies at once, if they are short."""
+    """What answers whole requests at once, if they are short."""
+
+    def exchange(
+        read: Read, arrays: Callable[[Scorer, Sequence[Any]], Feeds], answers: Callable[..., list[bytes]]
+    ) -> Exchange[Any]:
+        return Exchange(
+            lambda scorer, limits, posted: read(scorer, limits, posted.body),
+            arrays,
+            lambda scorer, asked, scores: [Answer(content) for content in answers(scorer, asked, scores)],
+        )
+
     return {
-        PREDICT.encode(): Together(settings, lifecycle, Exchange(read_request, arrays_of, answer_each)),
-        BATCH.encode(): Together(settings, lifecycle, Exchange(read_batch, arrays_of_batches, answer_each_batch)),
+        PREDICT: Together(settings, lifecycle, exchange(read_request, arrays_of, answer_each)),
+        BATCH: Together(settings, lifecycle, exchange(read_batch, arrays_of_batches, answer_each_batch)),
     }
 
 

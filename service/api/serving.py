@@ -29,6 +29,7 @@ from service.api.spreading import Receiver, Spread, spread_over
 from service.api.supervisor import BEAT_S, FAILED, Pulse, Supervisor
 from service.api.swap.hub import Hub
 from service.api.swap.switch import Switch
+from service.api.v2.http import shortcuts as v2_shortcuts
 from service.reading import Reading
 from service.scoring.scorer import Scorer
 
@@ -126,7 +127,8 @@ def _done(load: Callable[[], Scorer], pulse: Pulse) -> Callable[[], Scorer]:
 
 
 def _protocol(settings: Settings, lifecycle: Lifecycle) -> type[ShortcutProtocol]:
-    return shortened_by(settings.limits, lifecycle, shortcuts(settings, lifecycle))
+    given = {**shortcuts(settings, lifecycle), **v2_shortcuts(settings, lifecycle)}
+    return shortened_by(settings.limits, lifecycle, given)
 
 
 def _say_where(listener: socket.socket) -> None:

@@ -81,7 +81,7 @@ class Settings(BaseSettings):
     overlap: bool | None = Field(
         default=None, description="run the model while the event loop reads on; None: where cores are left over"
     )
-    overlap_ms: float = Field(default=1.0, ge=0, description="expected ms from which a run overlaps with reading")
+    overlap_ms: float = Field(default=0.8, ge=0, description="expected ms from which a run overlaps with reading")
     drift_every: int = Field(default=32, ge=0, description="one prediction in so many is looked at for drift; 0: none")
     drift_window_s: float = Field(default=3600, ge=12, description="seconds of traffic that drift is told of")
     remote_swaps: bool = Field(default=False, description="let other machines change the model at the admin port")

@@ -5,7 +5,7 @@ that. What would take long, waits for others, or is at fault is left to the appl
 or an answer: it is given functions that do.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -13,12 +13,14 @@ from typing import Generic
 
 from contract.errors import Overloaded, RequestInvalid, ScoreInvalid
 from service.api.lifecycle import Lifecycle
-from service.api.overlap import SHARED_MS, Work
+from service.api.overlap import SHARED_MS, Work, half
 from service.api.predictions import Asked, expected_ms
+from service.api.receiving import JSON
 from service.api.settings import Limits, Settings
+from service.api.shortcut import Answer, Posted
 from service.scoring.scorer import Feeds, Scorer, Scores
 
-Settle = Callable[[int, bytes | None], None]
+Settle = Callable[[int, Answer | None], None]
 Group = list[tuple[int, Asked]]
 
 
@@ -26,9 +28,10 @@ Group = list[tuple[int, Asked]]
 class Exchange(Generic[Asked]):
     """From bodies to what one run takes, and from its scores to an answer for each."""
 
-    read: Callable[[Scorer, Limits, bytes], Asked]
+    read: Callable[[Scorer, Limits, Posted], Asked]
     arrays: Callable[[Scorer, Sequence[Asked]], Feeds]
-    answers: Callable[[Scorer, Sequence[Asked], Scores], list[bytes]]
+    answers: Callable[[Scorer, Sequence[Asked], Scores], list[Answer]]
+    media_types: Collection[str] = JSON
 
 
 class Together(Generic[Asked]):
@@ -36,14 +39,15 @@ class Together(Generic[Asked]):
 
     def __init__(self, settings: Settings, lifecycle: Lifecycle, exchange: Exchange[Asked]) -> None:
         self._settings, self._lifecycle, self._exchange = settings, lifecycle, exchange
+        self.media_types = exchange.media_types
 
-    def begin(self, bodies: Sequence[bytes], settle: Settle) -> None:
-        """Call `settle` once with the index of each body and its answer, now or a little later.
+    def begin(self, asked: Sequence[Posted], settle: Settle) -> None:
+        """Call `settle` once with the index of each request and its answer, now or a little later.
 
         The answer is None where the application is to answer. Raises: NotReady; then nothing is settled.
         """
         scorer = self._lifecycle.scorer
-        for group in self._groups(scorer, bodies, settle):
+        for group in self._groups(scorer, asked, settle):
             try:
                 self._score(scorer, group, settle)
             except (Overloaded, RequestInvalid, ScoreInvalid):  # each alone, the application finds whose it is
@@ -54,13 +58,14 @@ class Together(Generic[Asked]):
         if self._lifecycle.overlap is not None:
             self._lifecycle.overlap.flush()
 
-    def _groups(self, scorer: Scorer, bodies: Sequence[bytes], settle: Settle) -> Iterator[Group[Asked]]:
+    def _groups(self, scorer: Scorer, posted: Sequence[Posted], settle: Settle) -> Iterator[Group[Asked]]:
         """The requests that share a run, each with its index."""
         group: Group[Asked] = []
-        sum_ms = 0.0
-        for index, body in enumerate(bodies):
+        sum_ms, overlap = 0.0, self._lifecycle.overlap
+        most = len(posted) if overlap is None else half(overlap.under_way + len(posted))
+        for index, each in enumerate(posted):
             try:
-                asked = self._exchange.read(scorer, self._settings.limits, body)
+                asked = self._exchange.read(scorer, self._settings.limits, each)
             except RequestInvalid:
                 settle(index, None)
                 continue
@@ -68,7 +73,8 @@ class Together(Generic[Asked]):
             if own_ms > self._settings.inline_ms or self._lifecycle.batcher is not None:
                 settle(index, None)
                 continue
-            if sum_ms + own_ms > SHARED_MS and group:
+            enough = len(group) >= most and sum_ms >= self._settings.overlap_ms
+            if group and (enough or sum_ms + own_ms > SHARED_MS):
                 yield group
                 group, sum_ms = [], 0.0
             group.append((index, asked))
@@ -92,7 +98,7 @@ class Together(Generic[Asked]):
             feeds = self._exchange.arrays(scorer, requests)
             stack.pop_all()
         rows = len(feeds[scorer.manifest.row_user])
-        overlap.put(Work(scorer, feeds, rows, partial(self._leave, scorer, group, settle)))
+        overlap.put(Work(scorer, feeds, rows, len(group), partial(self._leave, scorer, group, settle)))
 
     def _leave(self, scorer: Scorer, group: Group[Asked], settle: Settle, scores: Scores | None) -> None:
         self._lifecycle.leave()

@@ -40,8 +40,9 @@ def table_of(reads: Reader, dictionary: pa.Array, codes: Array) -> Table:
     size = len(dictionary)
     used = np.arange(size)
     if size > len(codes):
-        used = np.unique(codes)
-        used = used[used >= 0]
+        marks = np.zeros(size + 1, np.bool_)
+        marks[codes] = True  # -1 marks the last, which is no word
+        used = np.flatnonzero(marks[:-1])
         dictionary = dictionary.take(pa.array(used))
     table = np.full(size + 1, reads.missing, dtype=reads.dtype)
     bad, absent = np.zeros(size + 1, np.bool_), np.zeros(size + 1, np.bool_)

@@ -5,9 +5,8 @@ unknown values: those live in the graph. Nothing here loops over candidates in P
 """
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
-from itertools import chain, islice
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain, filterfalse, islice
 from typing import Any
 
 import numpy as np
@@ -24,15 +23,18 @@ from contract.errors import (
     ValueInvalid,
 )
 from contract.features import Feature, Sequence, Side
+from service.scoring import plain
 from service.scoring.lookups import Words
 from service.scoring.settings import ScoringSettings
-from service.scoring.values import BadValue, Reader, read_numbers, reader
+from service.scoring.values import BadValue, Reader, reader
 
 Table = Mapping[str, Any]
 Array = NDArray[Any]
 Place = Callable[..., str]
+Block = Callable[[list[Any], int], Array | None]
 SIDES: dict[Side, str] = {"user": "users", "item": "candidates"}
 COLUMN = (list, tuple, np.ndarray)
+LISTS: frozenset[type] = frozenset({list})
 MAX_ERRORS = 20
 
 
@@ -64,13 +66,11 @@ class Columns:
         along = {f.name: [f.name, *(g.name for g in sequences if g.along == f.name)] for f in sequences}
         self.groups = [(f, along[f.name]) for f in sequences if f.along is None]
         self.singles = [(f.name, f.missing == "refuse") for f in self.features.values() if not isinstance(f, Sequence)]
-        plain = [name for name, refuse in self.singles if not refuse]
-        self._words = {name: rows for name in plain if (rows := self.readers[name].rows) is not None}
-        self._numbers = [name for name in plain if self.readers[name].dtype is np.float32]
+        self._kinds = list(self._plain_kinds(settings.max_string_bytes))
 
     def unknown(self, names: Iterable[str]) -> list[RequestInvalid]:
         """An UnknownFeature for each name that is no feature of this side (the first 20)."""
-        strangers = (name for name in names if name not in self.features)
+        strangers = filterfalse(self.features.__contains__, names)
         return [self._unknown(name) for name in islice(strangers, MAX_ERRORS)]
 
     def arrays(self, table: Table, rows: int, faults: list[RequestInvalid]) -> dict[str, Array]:
@@ -80,7 +80,10 @@ class Columns:
         for each feature; that feature is then left out of the answer.
         """
         place = self._place(rows)
-        found = self._blocks(table, rows)
+        found: dict[str, Array] = {}
+        for names, read in self._kinds:
+            if (block := read(list(map(table.get, names)), rows)) is not None:
+                found.update(zip(names, block, strict=True))
         for name, refuse in self.singles:
             if name in found:
                 continue
@@ -100,21 +103,20 @@ class Columns:
         reads = self.readers[name]
         return reads.missing if reads.fed is None else reads.fed
 
-    def _blocks(self, table: Table, rows: int) -> dict[str, Array]:
-        """All features of one kind read as one, which costs a fraction; none of a kind in which something is wrong."""
-        found: dict[str, Array] = {}
-        absent = [None] * rows
-        for names, read in ((self._words, self._read_words), (self._numbers, _read_numbers)):
-            columns = [absent if (column := table.get(name)) is None else column for name in names]
-            if len(columns) < 2 or set(map(type, columns)) != {list}:
-                continue
-            with suppress(BadValue, TypeError):  # read one by one, what is wrong is found
-                found |= zip(names, read(columns).reshape(len(columns), rows), strict=True)
-        return found
-
-    def _read_words(self, columns: list[list[Any]]) -> Array:
-        rows = chain.from_iterable(map(map, [rows.__getitem__ for rows in self._words.values()], columns))
-        return np.fromiter(rows, np.int64, sum(map(len, columns)))
+    def _plain_kinds(self, max_bytes: int) -> Iterator[tuple[list[str], Block]]:
+        """Features that are read together, as columns of plain values, and what reads them."""
+        kinds: dict[Any, list[str]] = {}
+        for name, refuse in self.singles:
+            if not refuse:
+                reads = self.readers[name]
+                kinds.setdefault("words" if reads.rows is not None else reads.dtype, []).append(name)
+        if names := kinds.get("words"):
+            tables = tuple(rows for name in names if (rows := self.readers[name].rows) is not None)
+            yield names, plain.Words(tables, tuple(rows.unknown for rows in tables), max_bytes).rows
+        if names := kinds.get(np.int64):
+            yield names, plain.integers
+        if names := kinds.get(np.float32):
+            yield names, plain.numbers
 
     def _single(self, name: str, refuse: bool, column: Any, rows: int, place: Place) -> Array:
         reads = self.readers[name]
@@ -152,9 +154,9 @@ class Columns:
         padded: dict[str, Array] = {}
         for name in names:
             reads = self.readers[name]
-            padded[name] = np.full((rows, width), reads.missing, dtype=reads.dtype)
-            padded[name][row, column] = flat[name][source]
-            reads.feed(padded[name])
+            padded[name] = np.empty((rows, width), reads.dtype)
+            padded[name].fill(reads.missing if reads.fed is None else reads.fed)
+            padded[name][row, column] = reads.feed(flat[name])[source]
         return padded
 
     def _members(self, name: str, steps: list[Any], lengths: list[int], place: Place) -> Array:
@@ -185,15 +187,15 @@ class Columns:
         return UnknownFeature(fact, place=f"{side}.{shown(name)}", remedy=remedy)
 
 
-def _read_numbers(columns: list[list[Any]]) -> Array:
-    return read_numbers(list(chain.from_iterable(columns)))
-
-
 def count_rows(table: Table, side: Side, rows: int | None = None) -> int | None:
     """How many rows the columns have; None without columns. All must agree, with each other and with `rows`.
 
     Raises: ValueInvalid, LengthMismatch.
     """
+    if set(map(type, table.values())) <= LISTS:
+        lengths = set(map(len, table.values()))
+        if len(lengths) == 1 and (rows is None or rows in lengths):
+            return lengths.pop()
     for name, column in table.items():
         if not isinstance(column, COLUMN):
             raise ValueInvalid("must be a list with one value per row", place=f"{SIDES[side]}.{shown(name)}")

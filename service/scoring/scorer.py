@@ -13,7 +13,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.bundle import GOLDEN, MODEL, Bundle, Golden, Manifest, read_bundle
+from contract.bundle import GOLDEN, MODEL, Bundle, Golden, Input, Manifest, read_bundle
 from contract.errors import BundleCorrupt, GoldenMismatch, LengthMismatch, RequestInvalid, ScoreInvalid, ValueInvalid
 from service.scoring.columns import Columns, Table, count_rows, raise_all
 from service.scoring.session import Session
@@ -52,6 +52,8 @@ class Scorer:
         self.session = Session(bundle.files[MODEL], settings)
         self._through: Callable[[Feeds], Scores] = self.run
         self.observer: Observer | None = None  # of whatever this scorer does from now on
+        row_user = Input(name=self.manifest.row_user, dtype="int64", side="item", shape=("candidates",))
+        self.inputs = {entry.name: entry for entry in (*self.manifest.inputs, row_user)}
         self._outputs = [output.name for output in self.manifest.outputs]
         self._takes_row_user = self.manifest.row_user in self.session.inputs
         self._check_ports()

@@ -1,7 +1,8 @@
 """Lists of raw values as one array of a dtype, or the position and the fact of the first wrong one.
 
 Knows Python, JSON and numpy types. Does not know features. The types of a column are looked at once, as a set;
-only a column that holds something wrong is walked value by value, to find it.
+only a column that holds something wrong is walked value by value, to find it. Lists in which nothing is out of the
+ordinary are read by compiled code where there is some (`plain.py`), with the same result.
 """
 
 from array import array as Floats
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.features import INT64_MISSING, STRING_MISSING
+from service.scoring import plain
 from service.scoring.lookups import Words
 
 Array = NDArray[Any]
@@ -64,7 +66,7 @@ def reader(dtype: str, max_string_bytes: int, words: Words | None = None, *, tel
     if words is not None:
         missing = NO_WORD if tells_missing else words.missing
         rows = Rows({**words.rows, STRING_MISSING: missing, None: missing}, words.unknown, max_string_bytes)
-        read = partial(read_words, rows=rows)
+        read = partial(read_words, rows=rows, plainly=plain.Words((rows,), (rows.unknown,), max_string_bytes))
         return Reader(np.int64, missing, read, lambda a: a == missing, words.missing if tells_missing else None, rows)
     if dtype == "string":
         return Reader(
@@ -104,10 +106,12 @@ class Rows(dict[Any, int]):
         return self.unknown
 
 
-def read_words(values: Any, rows: Rows) -> Array:
+def read_words(values: Any, rows: Rows, plainly: plain.Words) -> Array:
     """Strings as rows. Raises: BadValue."""
     if isinstance(values, np.ndarray):
         values = values.tolist()
+    if (found := plainly.rows([values], len(values))) is not None:
+        return found.reshape(-1)
     try:
         return np.fromiter(map(rows.__getitem__, values), np.int64, len(values))
     except (BadValue, TypeError):  # a list or an object cannot be looked up
@@ -122,6 +126,8 @@ def read_integers(values: Any) -> Array:
         if values.dtype.kind == "i":
             return values.astype(np.int64, copy=False)
         values = values.tolist()
+    if (found := plain.integers([values], len(values))) is not None:
+        return found.reshape(-1)
     if NoneType in _check_types(values, INTEGERS, "must be a whole number"):
         values = [INT64_MISSING if value is None else value for value in values]
     try:
@@ -134,16 +140,14 @@ def read_integers(values: Any) -> Array:
 def read_numbers(values: Any) -> Array:
     """Numbers as float32; None, and NaN in a numpy array, become NaN. Raises: BadValue."""
     if isinstance(values, np.ndarray) and values.dtype.kind in "iuf":
-        array = _as_float32(values)
+        array = values if values.dtype == np.float32 else _as_float32(values)
         if (infinite := np.isinf(array)).any():
             raise BadValue(int(infinite.argmax()), "must be a finite number that fits in 32 bits")
         return array
     if isinstance(values, np.ndarray):
         values = values.tolist()
-    if len(values) == 1:  # of the user; the way below costs ten times as much
-        value = values[0]
-        if value is None or (type(value) in FINITE and -LARGEST <= value <= LARGEST):
-            return np.array(values, dtype=np.float32)
+    if (found := plain.numbers([values], len(values))) is not None:
+        return found.reshape(-1)
     types = _check_types(values, NUMBERS, "must be a number")
     try:
         if types <= FINITE:

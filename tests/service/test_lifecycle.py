@@ -1,6 +1,7 @@
 """Which scorer answers, and how much is taken on."""
 
 import asyncio
+import logging
 import threading
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from contract.errors import BundleCorrupt, NotReady, Overloaded
 from service.api.lifecycle import Lifecycle
 from service.api.settings import Limits, Settings
+from service.scoring import plain
 from service.scoring.scorer import Scorer
 
 SETTINGS = Settings(limits=Limits(max_concurrency=2, max_buffered_bytes=100))
@@ -24,6 +26,16 @@ def test_it_is_ready_from_the_load_to_the_drain(scorer: Scorer) -> None:
     with pytest.raises(NotReady, match="stopping"):
         lifecycle.check_ready()
     assert lifecycle.scorer is scorer  # what still comes in is still answered
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_it_says_so_where_there_is_no_compiled_code(
+    scorer: Scorer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, compiled: bool
+) -> None:
+    monkeypatch.setattr(plain, "_plain", object() if compiled else None)
+    with caplog.at_level(logging.INFO, "fullfunnel"):
+        asyncio.run(Lifecycle(SETTINGS, lambda: scorer).start())
+    assert ("no compiled code was installed" in caplog.text) != compiled
 
 
 def test_loading_leaves_the_event_loop_free(scorer: Scorer) -> None:

@@ -46,7 +46,7 @@ def overlapping() -> Iterator[tuple[Overlap, asyncio.Runner]]:
 
 def work(scorer: Scorer, finish: Callable[[Scores | None], Any], user: str = "u1") -> Work:
     feeds = scorer.read({"user_id": [user]}, ROWS)
-    return Work(scorer, feeds, 3, finish)
+    return Work(scorer, feeds, 3, 1, finish)
 
 
 def test_what_waits_while_a_run_is_under_way_shares_the_next(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,6 +77,19 @@ def test_a_shared_run_is_short(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) 
         held.gate.release(4)
         overlap.flush()
     assert held.runs == [3, 6, 6, 3] and len(found) == 6
+
+
+def test_a_run_takes_at_most_half_of_what_is_under_way(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, found = Held(scorer, monkeypatch), list[Any]()
+    with overlapping() as (overlap, _):
+        overlap.put(work(scorer, found.append))
+        while overlap._waiting.qsize():
+            pass
+        for _ in range(4):
+            overlap.put(work(scorer, found.append))
+        held.gate.release(3)
+        overlap.flush()
+    assert held.runs == [3, 9, 3] and len(found) == 5 and overlap.under_way == 0
 
 
 def test_it_is_finished_on_the_loop(scorer: Scorer) -> None:

@@ -10,9 +10,10 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
+from service.api import shortcut
 from service.api.lifecycle import Lifecycle
 from service.api.settings import Limits, Settings
-from service.api.shortcut import MAX_BYTES, ShortcutProtocol, shortened_by
+from service.api.shortcut import MAX_BYTES, Answer, Posted, ShortcutProtocol, shortened_by
 
 BODY = b'{"a": 1}'
 JSON = b"content-type: application/json\r\n"
@@ -50,14 +51,17 @@ class Wire(asyncio.Transport):
 class Short:
     """The shortcut: answers when it is asked, or when `later` with `finish`."""
 
+    media_types = frozenset({"application/json"})
+
     def __init__(self, answer: Callable[[bytes], bytes | None], turns: list[int]) -> None:
         self.answer, self.turns, self.later = answer, turns, False
         self._begun: list[Callable[[], None]] = []
 
-    def begin(self, bodies: Sequence[bytes], settle: Callable[[int, bytes | None], None]) -> None:
-        self.turns.append(len(bodies))
-        for index, body in enumerate(bodies):
-            self._begun.append(partial(settle, index, self.answer(body)))
+    def begin(self, asked: Sequence[Posted], settle: Callable[[int, Answer | None], None]) -> None:
+        self.turns.append(len(asked))
+        for index, posted in enumerate(asked):
+            content = self.answer(posted.body)
+            self._begun.append(partial(settle, index, None if content is None else Answer(content)))
         if not self.later:
             self.finish()
 
@@ -69,7 +73,7 @@ class Short:
 class Connection:
     """A protocol on a loop of its own; the application and the shortcut each say who they are."""
 
-    def __init__(self, shortcut: Callable[[bytes], bytes | None] | None = None, **limits: Any) -> None:
+    def __init__(self, answer: Callable[[bytes], bytes | None] | None = None, **limits: Any) -> None:
         self.loop, self.wire, self.bodies = asyncio.new_event_loop(), Wire(), list[bytes]()
         self.limits = Limits(**limits)
         self.lifecycle = Lifecycle(Settings(limits=self.limits), lambda: pytest.fail("nothing is loaded here"))
@@ -85,8 +89,8 @@ class Connection:
 
         self.turns: list[int] = []
 
-        self.short = Short(shortcut or (lambda _: b"short"), self.turns)
-        self.kind = shortened_by(self.limits, self.lifecycle, {b"/short": self.short})
+        self.short = Short(answer or (lambda _: b"short"), self.turns)
+        self.kind = shortened_by(self.limits, self.lifecycle, {"/short": self.short})
         config = uvicorn.Config(application, ws="none", log_config=None)
         self.config = config
         self.protocol = self.connected(self.wire)
@@ -145,11 +149,11 @@ def test_an_ordinary_request_is_answered_at_once(connect: Connect) -> None:
 def test_a_body_may_come_in_pieces(connect: Connect) -> None:
     seen: list[bytes] = []
 
-    def shortcut(body: bytes) -> bytes:
+    def answer(body: bytes) -> bytes:
         seen.append(body)
         return b"short"
 
-    connection = connect(shortcut)
+    connection = connect(answer)
     whole = request()
     assert connection.send(*(whole[i : i + 7] for i in range(0, len(whole), 7))) == "short"
     assert seen == [BODY]
@@ -183,8 +187,8 @@ def test_what_the_shortcut_leaves_or_cannot_do_the_application_gets_whole(connec
     def fail(_: bytes) -> bytes:
         raise ValueError
 
-    for shortcut in (lambda _: None, fail):
-        connection = connect(shortcut)
+    for answer in (lambda _: None, fail):
+        connection = connect(answer)
         assert connection.send(request()) == "app"
         assert connection.bodies == [BODY] and not connection.held()
 
@@ -206,6 +210,28 @@ def test_requests_of_one_turn_are_answered_together(connect: Connect) -> None:
     connection.turn()
     assert connection.turns == [3]
     assert [wire.written[-8:] for wire in wires] == [b'{"a": 0}', b'{"a": 1}', b'{"a": 2}']
+    for protocol in protocols:
+        protocol.connection_lost(None)
+
+
+@pytest.mark.parametrize(("patience_s", "turns"), [(60.0, [2, 2]), (0.0, [2, 1, 1])])
+def test_as_many_as_last_time_are_waited_for_and_not_for_long(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, patience_s: float, turns: list[int]
+) -> None:
+    monkeypatch.setattr(shortcut, "PATIENCE_S", patience_s)
+    connection = connect()
+    protocols = [connection.connected(Wire()) for _ in range(2)]
+    for protocol in protocols:
+        protocol.data_received(request())
+    connection.turn()
+    for protocol in protocols:
+        protocol.data_received(request())
+        connection.turn()
+    assert connection.turns == turns
+    connection.protocol.data_received(request())
+    protocols[0].shutdown()  # which waits for nobody
+    connection.protocol.shutdown()
+    assert sum(connection.turns) == 5
     for protocol in protocols:
         protocol.connection_lost(None)
 

@@ -12,6 +12,7 @@ import pytest
 from contract.errors import ValueInvalid
 from service.api.lifecycle import Lifecycle
 from service.api.settings import Limits, Settings
+from service.api.shortcut import Answer, Posted
 from service.api.together import Exchange, Together
 from service.scoring.scorer import Feeds, Scorer, Scores
 
@@ -29,10 +30,10 @@ class Spy:
         self.exchange = Exchange(self.read, self.arrays, self.answers)
         self._run = scorer.run
 
-    def read(self, _: Scorer, __: Limits, body: bytes) -> Asked:
-        if not body:
+    def read(self, _: Scorer, __: Limits, posted: Posted) -> Asked:
+        if not posted.body:
             raise ValueInvalid("wrong")
-        return Asked(len(body))
+        return Asked(len(posted.body))
 
     def arrays(self, scorer: Scorer, asked: Sequence[Asked]) -> Feeds:
         counts = [each.count for each in asked]
@@ -46,9 +47,9 @@ class Spy:
         self.threads.add(threading.current_thread().name)
         return self._run(feeds)
 
-    def answers(self, _: Scorer, asked: Sequence[Asked], scores: Scores) -> list[bytes]:
+    def answers(self, _: Scorer, asked: Sequence[Asked], scores: Scores) -> list[Answer]:
         assert len(scores["pctr"]) == sum(each.count for each in asked)
-        return [b"%d" % each.count for each in asked]
+        return [Answer(b"%d" % each.count) for each in asked]
 
 
 def together(scorer: Scorer, spy: Spy, counts: Sequence[int], **settings: Any) -> list[bytes | None]:
@@ -59,9 +60,13 @@ def together(scorer: Scorer, spy: Spy, counts: Sequence[int], **settings: Any) -
         lifecycle = Lifecycle(chosen, lambda: scorer)
         await lifecycle.start()
         found: dict[int, bytes | None] = {}
+
+        def settle(index: int, answer: Answer | None) -> None:
+            found[index] = None if answer is None else answer.content
+
         try:
             shortcut = Together(chosen, lifecycle, spy.exchange)
-            shortcut.begin([bytes(count) for count in counts], found.__setitem__)
+            shortcut.begin([Posted(bytes(count)) for count in counts], settle)
             shortcut.finish()
             with lifecycle.prediction():  # every place was given back
                 return [found[index] for index in range(len(counts))]
@@ -87,6 +92,23 @@ def test_what_comes_together_shares_a_run_as_long_as_that_is_short(slow: Scorer,
 
 
 @pytest.mark.parametrize(
+    ("settings", "runs"),
+    [
+        ({"overlap": False}, [[50, 50, 50, 50]]),
+        ({"overlap": True, "overlap_ms": 0.9}, [[50, 50], [50, 50]]),
+        ({"overlap": True, "overlap_ms": 1.2}, [[50, 50, 50], [50]]),
+        ({"overlap": True, "overlap_ms": 1.9}, [[50, 50, 50, 50]]),
+    ],
+)
+def test_while_one_half_is_scored_the_other_is_read_where_half_is_long_enough(
+    slow: Scorer, settings: dict[str, Any], runs: list[list[int]]
+) -> None:
+    spy = Spy(slow)
+    together(slow, spy, [50, 50, 50, 50], **settings)
+    assert spy.runs == runs
+
+
+@pytest.mark.parametrize(
     ("overlap", "counts", "thread"), [(True, [9], "MainThread"), (True, [5, 5], "overlap"), (False, [99], "MainThread")]
 )
 def test_runs_from_overlap_ms_on_are_made_in_the_thread(
@@ -98,10 +120,10 @@ def test_runs_from_overlap_ms_on_are_made_in_the_thread(
     assert spy.threads == {thread}
 
 
-@pytest.mark.parametrize("overlap", [False, True])
-def test_where_one_is_at_fault_the_application_finds_out_which(slow: Scorer, overlap: bool) -> None:
+@pytest.mark.parametrize("settings", [{"overlap": False}, {"overlap": True, "overlap_ms": 1.6}])
+def test_where_one_is_at_fault_the_application_finds_out_which(slow: Scorer, settings: dict[str, Any]) -> None:
     spy = Spy(slow, refused=2)
-    assert together(slow, spy, [1, 2, 150, 100], overlap=overlap, overlap_ms=0) == [None, None, None, b"100"]
+    assert together(slow, spy, [1, 2, 150, 100], **settings) == [None, None, None, b"100"]
 
 
 def test_more_than_are_allowed_at_once_are_left_to_the_application(slow: Scorer) -> None:

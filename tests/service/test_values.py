@@ -6,10 +6,17 @@ import numpy as np
 import pytest
 
 from contract.features import INT64_MISSING
+from service.scoring import plain
 from service.scoring.lookups import Words
 from service.scoring.values import NO_WORD, BadValue, read_integers, read_numbers, read_strings, reader
 
 LARGEST = float(np.finfo(np.float32).max)
+
+
+@pytest.fixture(autouse=True, params=["compiled code", "Python alone"])
+def _either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "Python alone":
+        monkeypatch.setattr(plain, "_plain", None)
 
 
 def bad(read: Any, *arguments: Any) -> tuple[int, str]:

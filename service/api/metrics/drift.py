@@ -6,6 +6,7 @@ emptied when it is due again. Knows features, words and the reference. Does not 
 
 import time
 from collections.abc import Callable, Mapping
+from operator import ne
 from typing import Any
 
 import numpy as np
@@ -206,6 +207,6 @@ def _strange(column: Any, rows: int, words: Rows | None) -> tuple[int, int]:
         return rows, 0
     if isinstance(column, np.ndarray):
         column = column.tolist()
-    missing = sum(value is None or value == "" or value != value for value in column)
-    unknown = 0 if words is None else sum(value not in words for value in column)
+    missing = column.count(None) + column.count("") + sum(map(ne, column, column))  # NaN is unlike itself
+    unknown = 0 if words is None else len(column) - sum(map(words.__contains__, column))
     return missing, unknown

@@ -21,6 +21,8 @@ from service.scoring.scorer import Scorer
 HEADER_LENGTH = "inference-header-content-length"
 # what would change the answer, and is not there: better refused than overlooked
 REFUSED_PARAMETERS = frozenset({"classification", "shared_memory_region"})
+RAW_ENTRY, RAW_SIZE = {"name", "datatype", "shape", "parameters"}, {"binary_data_size"}
+RAW_TYPES = (str, str, list, dict)
 
 
 class _Tail:
@@ -40,6 +42,19 @@ class _Tail:
             )
         taken, self._data = self._data[:size], self._data[size:]
         return taken
+
+    def tensor(self, entry: Any) -> tuple[str, Tensor] | None:
+        """Of an entry that says what every one with raw bytes says, and nothing else; None of any other."""
+        if type(entry) is not dict or entry.keys() != RAW_ENTRY:
+            return None
+        name, datatype, shape, parameters = entry["name"], entry["datatype"], entry["shape"], entry["parameters"]
+        if (type(name), type(datatype), type(shape), type(parameters)) != RAW_TYPES or parameters.keys() != RAW_SIZE:
+            return None
+        size = parameters["binary_data_size"]
+        if type(size) is not int or not 0 <= size <= len(self._data):
+            return None
+        taken, self._data = self._data[:size], self._data[size:]
+        return name, Tensor(datatype, tuple(shape), taken)
 
     def check_empty(self) -> None:
         if len(self._data):
@@ -99,44 +114,46 @@ def write_body(scorer: Scorer, asked: Inference, scores: dict[str, NDArray[np.fl
 
 
 def _tensors(request: dict[str, Any], tail: _Tail) -> Iterator[tuple[str, Tensor]]:
-    for place, entry in _entries(request, "inputs"):
-        name, datatype, shape = entry["name"], entry.get("datatype"), entry.get("shape")
-        parameters = _parameters(entry, f"{place}.parameters")
-        if not isinstance(datatype, str):
-            raise ValueInvalid("must be a string", place=f"{place}.datatype")
-        if not isinstance(shape, list):
-            raise ValueInvalid("must be a list", place=f"{place}.shape")
-        size, data = parameters.get("binary_data_size"), entry.get("data")
-        if (size is None) == (data is None):
-            raise FeatureMissing(
-                "must have either data or a binary_data_size", place=place, remedy="send one of the two"
-            )
-        if size is not None:
-            yield name, Tensor(datatype, tuple(shape), tail.take(size, f"{place}.parameters.binary_data_size"))
-        elif isinstance(data, list):
-            yield name, Tensor(datatype, tuple(shape), data)
-        else:
-            raise ValueInvalid("must be a list", place=f"{place}.data")
+    for index, entry in enumerate(_list(request, "inputs")):
+        yield tail.tensor(entry) or _tensor(*_named(entry, f"inputs[{index}]"), tail)
+
+
+def _tensor(place: str, entry: dict[str, Any], tail: _Tail) -> tuple[str, Tensor]:
+    name, datatype, shape = entry["name"], entry.get("datatype"), entry.get("shape")
+    parameters = _parameters(entry, f"{place}.parameters")
+    if not isinstance(datatype, str):
+        raise ValueInvalid("must be a string", place=f"{place}.datatype")
+    if not isinstance(shape, list):
+        raise ValueInvalid("must be a list", place=f"{place}.shape")
+    size, data = parameters.get("binary_data_size"), entry.get("data")
+    if (size is None) == (data is None):
+        raise FeatureMissing("must have either data or a binary_data_size", place=place, remedy="send one of the two")
+    if size is not None:
+        return name, Tensor(datatype, tuple(shape), tail.take(size, f"{place}.parameters.binary_data_size"))
+    if not isinstance(data, list):
+        raise ValueInvalid("must be a list", place=f"{place}.data")
+    return name, Tensor(datatype, tuple(shape), data)
 
 
 def _requested(request: dict[str, Any], binary: bool) -> Iterator[tuple[str, bool]]:
-    for place, entry in _entries(request, "outputs", optional=True):
+    for index, value in enumerate([] if request.get("outputs") is None else _list(request, "outputs")):
+        place, entry = _named(value, f"outputs[{index}]")
         parameters = _parameters(entry, f"{place}.parameters")
         yield entry["name"], _flag(parameters, "binary_data", f"{place}.parameters", default=binary)
 
 
-def _entries(request: dict[str, Any], name: str, optional: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
+def _list(request: dict[str, Any], name: str) -> list[Any]:
     entries = request.get(name)
-    if optional and entries is None:
-        return
     if not isinstance(entries, list):
         raise ValueInvalid("must be a list", place=name)
-    for index, value in enumerate(entries):
-        place = f"{name}[{index}]"
-        entry = _object(value, place)
-        if not isinstance(entry.get("name"), str):
-            raise ValueInvalid("must be a string", place=f"{place}.name")
-        yield place, entry
+    return entries
+
+
+def _named(value: Any, place: str) -> tuple[str, dict[str, Any]]:
+    entry = _object(value, place)
+    if not isinstance(entry.get("name"), str):
+        raise ValueInvalid("must be a string", place=f"{place}.name")
+    return place, entry
 
 
 def _parameters(value: dict[str, Any], place: str) -> dict[str, Any]:

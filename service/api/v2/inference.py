@@ -5,8 +5,9 @@ not know JSON, HTTP or gRPC. What is not sent is missing in all rows, as in /v1;
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,12 @@ from contract.errors import (
 )
 from service.api.settings import Limits
 from service.api.v2.tensors import ANNOUNCED, DATATYPES, Tensor, column
-from service.scoring.columns import shown
-from service.scoring.scorer import Scorer
+from service.scoring.batching import merged
+from service.scoring.columns import Table, shown
+from service.scoring.scorer import Feeds, Scorer, Scores
 
 INTEGERS = frozenset({int, np.int64})
+WHOLE = frozenset({int})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +44,6 @@ class Inference:
     inputs: dict[str, Tensor]
     outputs: tuple[str, ...]
     binary: frozenset[str] = field(default=frozenset())
-
-
-def inputs_of(scorer: Scorer) -> dict[str, Input]:
-    """Every tensor the model takes, by name; `row_user` last."""
-    name = scorer.manifest.row_user
-    row_user = Input(name=name, dtype="int64", side="item", shape=("candidates",))
-    return {entry.name: entry for entry in (*scorer.manifest.inputs, row_user)}
 
 
 def check_model(scorer: Scorer, name: str, version: str) -> None:
@@ -74,7 +70,7 @@ def read_inference(
     """
     if len(id) > limits.max_string_bytes:
         raise ValueInvalid(f"is longer than {limits.max_string_bytes} characters", place="id")
-    known, inputs = inputs_of(scorer), {}
+    known, inputs = scorer.inputs, dict[str, Tensor]()
     for name, tensor in tensors:
         if name in inputs:
             raise ValueInvalid("is sent twice", place=f"inputs.{name}", remedy="send each input once")
@@ -90,41 +86,76 @@ def read_inference(
     return Inference(id, count, users, inputs, outputs, binary)
 
 
-def infer(scorer: Scorer, asked: Inference) -> dict[str, NDArray[np.float32]]:
+def infer(scorer: Scorer, asked: Inference) -> Scores:
     """The outputs that are asked for, [N] each.
 
     Raises: RequestInvalid, ScoreInvalid.
     """
+    return of_outputs(asked, scorer.score(*_tables(scorer, asked)))
+
+
+def arrays_of(scorer: Scorer, several: Sequence[Inference]) -> Feeds:
+    """What one run takes that scores all of these requests.
+
+    Raises: RequestInvalid where one of them is at fault.
+    """
+    tables = [_tables(scorer, asked) for asked in several]
+    if len(tables) == 1:
+        return scorer.read(*tables[0])
+    users, candidates = _joined([table[0] for table in tables]), _joined([table[1] for table in tables])
+    if users is None or candidates is None:
+        return merged(scorer, [scorer.read(*table) for table in tables])
+    first = np.cumsum([0, *(asked.users for asked in several)])
+    row_user = np.concatenate([table[2] + n for table, n in zip(tables, first, strict=False)])
+    return scorer.read(users, candidates, row_user)
+
+
+def of_outputs(asked: Inference, scores: Scores) -> Scores:
+    """The scores of the outputs that are asked for, in that order."""
+    return {name: scores[name] for name in asked.outputs}
+
+
+def _joined(tables: Sequence[Table]) -> Table | None:
+    """The columns of several requests one after the other; None where they are not alike."""
+    if any(table.keys() != tables[0].keys() for table in tables):
+        return None
+    found: dict[str, Any] = {}
+    for name in tables[0]:
+        columns = [table[name] for table in tables]
+        kinds = {getattr(values, "dtype", None) for values in columns}
+        if len(kinds) > 1:
+            return None
+        found[name] = list(chain.from_iterable(columns)) if None in kinds else np.concatenate(columns)
+    return found
+
+
+def _tables(scorer: Scorer, asked: Inference) -> tuple[Table, Table, NDArray[np.int64]]:
     row_user_name = scorer.manifest.row_user
     columns = {name: column(tensor, f"inputs.{name}") for name, tensor in asked.inputs.items()}
     row_user = np.zeros(asked.count, dtype=np.int64)
     if row_user_name in columns:
         row_user = _row_user(columns.pop(row_user_name), asked, f"inputs.{row_user_name}")
     users = {name: columns.pop(name) for name in scorer.users.features if name in columns}
-    scores = scorer.score(users, columns, row_user)
-    return {name: scores[name] for name in asked.outputs}
+    return users, columns, row_user
 
 
 def _check_tensor(entry: Input, tensor: Tensor, limits: Limits) -> None:
-    place = f"inputs.{entry.name}"
-    announced = ANNOUNCED[entry.dtype]
+    axes, place = tensor.shape, f"inputs.{entry.name}"
     if tensor.datatype not in DATATYPES or DATATYPES[tensor.datatype][1] != entry.dtype:
+        announced = ANNOUNCED[entry.dtype]
         raise ValueInvalid(
             f"its datatype cannot be taken as {announced}", place=f"{place}.datatype", remedy=f"send {announced}"
         )
-    axes = ", ".join(entry.shape)
-    if len(tensor.shape) != len(entry.shape):
-        raise ValueInvalid(
-            f"has {len(tensor.shape)} axes where there must be {len(entry.shape)}",
-            place=f"{place}.shape",
-            remedy=f"send the shape [{axes}]",
-        )
-    if any(type(size) is not int or size < 0 for size in tensor.shape):
-        raise ValueInvalid("must hold whole numbers from 0 on", place=f"{place}.shape", remedy=f"send [{axes}]")
-    rows, remedy = tensor.shape[0], "send them in several requests"
+    if len(axes) != len(entry.shape):
+        fact = f"has {len(axes)} axes where there must be {len(entry.shape)}"
+        raise ValueInvalid(fact, place=f"{place}.shape", remedy=f"send the shape [{', '.join(entry.shape)}]")
+    if set(map(type, axes)) != WHOLE or min(axes) < 0:
+        fact = "must hold whole numbers from 0 on"
+        raise ValueInvalid(fact, place=f"{place}.shape", remedy=f"send [{', '.join(entry.shape)}]")
+    rows, remedy = axes[0], "send them in several requests"
     if entry.side == "user" and rows > limits.max_requests:
         raise TooManyRequests(f"more than {limits.max_requests} users", place=place, remedy=remedy)
-    if rows > max(limits.max_rows, limits.max_candidates):
+    if rows > limits.max_rows and rows > limits.max_candidates:
         raise TooManyCandidates(f"more than {limits.max_rows} candidates", place=place, remedy=remedy)
 
 

@@ -6,7 +6,6 @@ Knows the manifest. Does not know HTTP or gRPC.
 from importlib.metadata import version
 from typing import Any
 
-from service.api.v2.inference import inputs_of
 from service.api.v2.tensors import ANNOUNCED
 from service.scoring.scorer import Scorer
 
@@ -27,7 +26,7 @@ def model_metadata(scorer: Scorer) -> dict[str, Any]:
     manifest = scorer.manifest
     inputs = [
         {"name": entry.name, "datatype": ANNOUNCED[entry.dtype], "shape": [FREE] * len(entry.shape)}
-        for entry in inputs_of(scorer).values()
+        for entry in scorer.inputs.values()
     ]
     outputs = [{"name": output.name, "datatype": "FP32", "shape": [FREE]} for output in manifest.outputs]
     return {
@@ -55,7 +54,7 @@ def model_config(scorer: Scorer) -> dict[str, Any]:
                 "dims": [FREE] * len(entry.shape),
                 "optional": entry.name not in required,
             }
-            for entry in inputs_of(scorer).values()
+            for entry in scorer.inputs.values()
         ],
         "output": [
             {"name": output.name, "data_type": "TYPE_FP32", "dims": [FREE]} for output in scorer.manifest.outputs

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.errors import LengthMismatch, ValueInvalid
+from service.scoring import plain
 
 # datatype -> how numpy reads its raw bytes, and the dtype of the inputs that take it without loss
 DATATYPES: dict[str, tuple[str, str]] = {
@@ -94,11 +95,17 @@ def _numbers(tensor: Tensor, data: memoryview, place: str) -> NDArray[Any]:
     dtype = np.dtype(DATATYPES[tensor.datatype][0])
     if data.nbytes != tensor.size * dtype.itemsize:
         _differs(tensor, f"{data.nbytes} bytes", place)
-    return np.require(np.frombuffer(data, dtype), requirements="A")
+    values = np.frombuffer(data, dtype)
+    return values if values.flags.aligned else values.copy()
 
 
 def _strings(tensor: Tensor, data: memoryview, place: str) -> list[str]:
-    """Each length says where the next one stands, so this is the one loop over values; it does as little as it can."""
+    """Each length says where the next one stands, so this is the one loop over values; it does as little as it can.
+
+    Where there is compiled code it is left to that, and what follows finds out what is wrong.
+    """
+    if (plainly := plain.strings(data, tensor.size)) is not None:
+        return plainly
     content, count, length_at = bytes(data), tensor.size, LENGTH.unpack_from
     found: list[str] = []
     at = 0

@@ -1,5 +1,6 @@
 """Triton's clients, unchanged, against a running service: the scores of /v1, over every transport."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from tritonclient.utils import InferenceServerException
 from contract.features import INT64_MISSING
 from tests.service.process import ServiceProcess
 
-OUTPUTS = ("pctr", "pcvr", "pctcvr")
+NAME, OUTPUTS = "toy", ("pctr", "pcvr", "pctcvr")
 STRINGS, INTEGERS, NUMBERS = "BYTES", "INT64", "FP32"
 DTYPES: dict[str, Any] = {STRINGS: np.object_, INTEGERS: np.int64, NUMBERS: np.float32}
 Tensors = dict[str, tuple[str, list[Any]]]
@@ -224,3 +225,49 @@ def test_the_clients_show_what_was_wrong(http: Any, grpc: Any, transport: str) -
     assert refused.value.status() in ("422", "StatusCode.INVALID_ARGUMENT")
     with pytest.raises(InferenceServerException, match="must be given, because there are 2 users"):
         client.infer("toy", inputs(module, {"age": (NUMBERS, [1, 2]), "item_id": (STRINGS, ["i1"])}))
+
+
+def raw_body(binary: bool) -> tuple[bytes, dict[str, str]]:
+    items = [b"i1", b"new"]
+    raw = b"".join(len(item).to_bytes(4, "little") + item for item in items)
+    asked: dict[str, Any] = {"id": "7", "inputs": [{"name": "item_id", "datatype": "BYTES", "shape": [2]}]}
+    asked["inputs"][0]["parameters"] = {"binary_data_size": len(raw)}
+    asked["parameters"] = {"binary_data_output": binary}
+    asked["outputs"] = [{"name": "pctcvr"}, {"name": "pctr"}]
+    head = json.dumps(asked).encode()
+    return head + raw, {"inference-header-content-length": str(len(head))}
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_the_short_way_answers_as_the_application_does(service: ServiceProcess, binary: bool) -> None:
+    body, headers = raw_body(binary)
+    path = f"/v2/models/{NAME}/infer"
+    short = service.client.post(path, content=body, headers=headers)
+    long = service.client.post(path, content=body, headers={**headers, "connection": "close"})
+    assert short.status_code == long.status_code == 200 and short.content == long.content
+    for name in ("content-type", "inference-header-content-length"):
+        assert short.headers.get(name) == long.headers.get(name)
+    assert ("inference-header-content-length" in short.headers) == binary
+
+
+@pytest.mark.parametrize(
+    ("name", "headers", "status"),
+    [("other", {}, 404), (NAME, {"inference-header-content-length": "9999"}, 400), (NAME, {"accept": "text/csv"}, 200)],
+)
+def test_what_cannot_take_the_short_way_is_still_answered(
+    service: ServiceProcess, name: str, headers: dict[str, str], status: int
+) -> None:
+    body, usual = raw_body(True)
+    answer = service.client.post(f"/v2/models/{name}/infer", content=body, headers={**usual, **headers})
+    assert answer.status_code == status and ("error" in answer.text) == (status != 200)
+
+
+def test_several_at_once_share_a_run_and_each_gets_its_own(service: ServiceProcess) -> None:
+    requests = [tensors for _, tensors in REQUESTS.values()] * 4
+    with tritonclient.http.InferenceServerClient(f"127.0.0.1:{service.port}", concurrency=8) as client:
+        alone = [client.infer(NAME, inputs(tritonclient.http, tensors)) for tensors in requests[: len(REQUESTS)]]
+        begun = [client.async_infer(NAME, inputs(tritonclient.http, tensors)) for tensors in requests]
+        for index, pending in enumerate(begun):
+            answer, expected = pending.get_result(), alone[index % len(REQUESTS)]
+            for output in OUTPUTS:
+                np.testing.assert_allclose(answer.as_numpy(output), expected.as_numpy(output), atol=1e-6)
