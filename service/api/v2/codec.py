@@ -53,8 +53,7 @@ class _Tail:
         size = parameters["binary_data_size"]
         if type(size) is not int or not 0 <= size <= len(self._data):
             return None
-        taken, self._data = self._data[:size], self._data[size:]
-        return name, Tensor(datatype, tuple(shape), taken)
+        return name, Tensor(datatype, tuple(shape), self.take(size, name))
 
     def check_empty(self) -> None:
         if len(self._data):

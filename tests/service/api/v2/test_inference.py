@@ -19,8 +19,10 @@ from contract.errors import (
 )
 from contract.features import INT64_MISSING
 from service.api.settings import Limits
-from service.api.v2.inference import Inference, check_model, infer, read_inference
+from service.api.v2 import inference
+from service.api.v2.inference import Inference, arrays_of, check_model, infer, read_inference
 from service.api.v2.tensors import Tensor
+from service.scoring.batching import merged, split
 from service.scoring.scorer import Scorer
 from tests.service.api.v2.test_tensors import FORMATS, packed
 
@@ -76,6 +78,44 @@ def test_row_user_says_whose_candidate_each_is(scorer: Scorer, datatype: str) ->
     found = scores(scorer, sent)
     assert found == expected(scorer, {"city": ["Berlin", "Shanghai"]}, {"item_id": ["i1", "i2"]}, [1, 0])
     assert found != expected(scorer, {"city": ["Berlin", "Shanghai"]}, {"item_id": ["i1", "i2"]}, [0, 1])
+
+
+TWO = {
+    "city": ("BYTES", [2], ["Berlin", "Shanghai"]),
+    "item_id": ("BYTES", [3], packed(b"i1", b"i4", b"new")),
+    "price": ("FP32", [3], struct.pack("<3f", 2.5, float("nan"), 9)),
+    "row_user": ("INT64", [3], struct.pack("<3q", 1, 0, 1)),
+}
+OTHER = {**TWO, "city": ("BYTES", [2], ["", "Berlin"]), "row_user": ("INT64", [3], struct.pack("<3q", 0, 0, 1))}
+
+
+@pytest.mark.parametrize(
+    ("several", "alike"),
+    [
+        ([TWO], True),
+        ([TWO, OTHER, TWO], True),
+        ([ITEM, ITEM], True),
+        ([TWO, ITEM, OTHER], False),
+        ([TWO, {**OTHER, "price": ("FP64", [3], struct.pack("<3d", 1, 2, 3))}], False),
+        ([TWO, {**OTHER, "price": ("FP32", [3], [1.0, None, 3.0])}], False),
+    ],
+)
+def test_requests_that_share_a_run_get_the_scores_they_get_alone(
+    scorer: Scorer, monkeypatch: pytest.MonkeyPatch, several: list[Any], alike: bool
+) -> None:
+    ways: list[int] = []
+
+    def counted(scorer: Scorer, feeds: Any) -> Any:
+        ways.append(len(feeds))
+        return merged(scorer, feeds)
+
+    monkeypatch.setattr(inference, "merged", counted)
+    asked = [read(scorer, tensors) for tensors in several]
+    together = scorer.run(arrays_of(scorer, asked))
+    for one, part in zip(asked, split(together, [each.count for each in asked]), strict=True):
+        for name, values in infer(scorer, one).items():
+            np.testing.assert_allclose(part[name], values, atol=1e-6)
+    assert ways == ([] if alike else [len(several)])
 
 
 def test_no_candidates_get_no_scores(scorer: Scorer) -> None:
