@@ -25,7 +25,7 @@ setup: $(READY) ## build .venv with every locked package
 
 # torch goes first, so that nothing else pulls another. `pip -qq` shows errors and nothing else. pip would compile
 # 10,000 files to bytecode; importing the large packages once compiles the third of them that is ever used.
-$(READY): requirements/dev.lock pyproject.toml service/scoring/_plain.c
+$(READY): requirements/dev.lock pyproject.toml $(wildcard service/scoring/csrc/*)
 	@python=$${PYTHON:-$$(for name in python3 python3.13 python3.12 python3.11; do \
 	  $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)}; \
 	  test -n "$$python" || { echo "no Python from 3.11 on: install one, or name it with PYTHON=..." >&2; exit 1; }; \

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from contract.errors import BodyMalformed, RequestInvalid, TooManyCandidates, ValueInvalid
 from service.api.ranking import name_of, ranked, wire_of
 from service.api.settings import Limits
-from service.api.wire import RankingRequest
+from service.api.wire import PlainRequest, RankingRequest
 from service.scoring.columns import shown
 from service.scoring.scorer import Scorer
 
@@ -52,7 +52,7 @@ def read_request(scorer: Scorer, limits: Limits, body: bytes) -> RankingRequest:
     return wire_of(scorer, limits).request({**asked, "candidates": dict(_columns(table))})
 
 
-def answer(scorer: Scorer, request: RankingRequest) -> bytes:
+def answer(scorer: Scorer, request: RankingRequest | PlainRequest) -> bytes:
     """The stream that answers one request.
 
     Raises: RequestInvalid, ScoreInvalid.

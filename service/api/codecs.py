@@ -12,7 +12,7 @@ from fastapi import Response
 
 from service.api import ranking
 from service.api.settings import Limits
-from service.api.wire import RankingRequest
+from service.api.wire import PlainRequest, RankingRequest
 from service.scoring.scorer import Scorer
 
 JSON, ARROW = "application/json", "application/vnd.apache.arrow.stream"
@@ -22,8 +22,8 @@ MEDIA_TYPES = frozenset({JSON, ARROW} if find_spec("pyarrow") else {JSON})
 class Codec(NamedTuple):
     """How a request is read and its answer written, as `Predictions.respond` wants it."""
 
-    read: Callable[[Scorer, Limits, bytes], RankingRequest]
-    answer: Callable[[Scorer, RankingRequest], bytes]
+    read: Callable[[Scorer, Limits, bytes], RankingRequest | PlainRequest]
+    answer: Callable[[Scorer, RankingRequest | PlainRequest], bytes]
     response: Callable[[bytes], Response]
 
 

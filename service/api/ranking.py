@@ -3,7 +3,7 @@
 Knows requests and the scorer. Does not know HTTP; the command line answers through it too.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any
 
@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 
 from contract.errors import RequestInvalid
 from service.api.settings import Limits
-from service.api.wire import RankingRequest, Wire, within
+from service.api.wire import PlainRequest, RankingRequest, Wire, within
 from service.scoring.batching import split
 from service.scoring.columns import Table, raise_all
 from service.scoring.scorer import Feeds, Scorer, Scores
 
 
-def read_request(scorer: Scorer, limits: Limits, body: bytes) -> RankingRequest:
+def read_request(scorer: Scorer, limits: Limits, body: bytes) -> RankingRequest | PlainRequest:
     """The body of /v1/predict.
 
     Raises: RequestInvalid.
     """
-    return wire_of(scorer, limits).read_request(body)
+    return wire_of(scorer, limits).read(body)
 
 
 def read_batch(scorer: Scorer, limits: Limits, body: bytes) -> list[RankingRequest]:
@@ -35,7 +35,7 @@ def read_batch(scorer: Scorer, limits: Limits, body: bytes) -> list[RankingReque
     return wire_of(scorer, limits).read_batch(body)
 
 
-def answer(scorer: Scorer, request: RankingRequest) -> bytes:
+def answer(scorer: Scorer, request: RankingRequest | PlainRequest) -> bytes:
     """The JSON that answers one request.
 
     Raises: RequestInvalid, ScoreInvalid.
@@ -43,23 +43,26 @@ def answer(scorer: Scorer, request: RankingRequest) -> bytes:
     return _json({"model": name_of(scorer), **ranked(scorer, request)})
 
 
-def ranked(scorer: Scorer, request: RankingRequest) -> dict[str, NDArray[Any]]:
+def ranked(scorer: Scorer, request: RankingRequest | PlainRequest) -> dict[str, NDArray[Any]]:
     """The scores in the order asked for.
 
     Raises: RequestInvalid, ScoreInvalid.
     """
-    return _ranked(request, scorer.score(*_tables([request])))
+    return _ranked(request, scorer.scores(arrays_of(scorer, [request])))
 
 
-def arrays_of(scorer: Scorer, requests: Sequence[RankingRequest]) -> Feeds:
+def arrays_of(scorer: Scorer, requests: Sequence[RankingRequest | PlainRequest]) -> Feeds:
     """What one run takes that scores all of these requests.
 
     Raises: RequestInvalid where one of them is at fault.
     """
-    return scorer.read(*_tables(requests))
+    plain = [request.plain for request in requests if isinstance(request, PlainRequest)]
+    if len(plain) < len(requests):
+        return scorer.read(*_tables(_as_columns(requests)))
+    return scorer.read_plain(plain, lambda: _tables(_as_columns(requests))[:2])
 
 
-def answer_each(scorer: Scorer, requests: Sequence[RankingRequest], scores: Scores) -> list[bytes]:
+def answer_each(scorer: Scorer, requests: Sequence[RankingRequest | PlainRequest], scores: Scores) -> list[bytes]:
     """The JSON that answers each of several requests, from the scores of the run they shared."""
     model = name_of(scorer)
     return [_json({"model": model, **result}) for result in _results(requests, scores)]
@@ -101,7 +104,7 @@ def answer_batch(scorer: Scorer, requests: Sequence[RankingRequest]) -> bytes:
 
 def wire_of(scorer: Scorer, limits: Limits) -> Wire:
     """What reads requests for this scorer."""
-    return Wire(limits, scorer.candidates.features, scorer.manifest.outputs)
+    return Wire(limits, scorer.candidates.features, scorer.manifest.outputs, scorer.requests)
 
 
 def name_of(scorer: Scorer) -> dict[str, str]:
@@ -109,7 +112,11 @@ def name_of(scorer: Scorer) -> dict[str, str]:
     return {"name": scorer.manifest.name, "version": scorer.manifest.version, "digest": scorer.digest}
 
 
-def _results(requests: Sequence[RankingRequest], scores: Scores) -> Iterator[dict[str, NDArray[Any]]]:
+def _as_columns(requests: Iterable[RankingRequest | PlainRequest]) -> list[RankingRequest]:
+    return [request.columns() if isinstance(request, PlainRequest) else request for request in requests]
+
+
+def _results(requests: Sequence[RankingRequest | PlainRequest], scores: Scores) -> Iterator[dict[str, NDArray[Any]]]:
     """Each request's scores in the order it asked for."""
     return map(_ranked, requests, split(scores, [request.count for request in requests]))
 
@@ -140,7 +147,7 @@ def _name_the_request(scorer: Scorer, requests: Sequence[RankingRequest]) -> Non
     raise_all(faults)
 
 
-def _ranked(request: RankingRequest, scores: Scores) -> dict[str, NDArray[Any]]:
+def _ranked(request: RankingRequest | PlainRequest, scores: Scores) -> dict[str, NDArray[Any]]:
     """Scores in the order asked for, with the candidates' positions in the request as `index`."""
     if request.order_by is None:
         return {**scores}

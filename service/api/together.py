@@ -46,10 +46,11 @@ class Together(Generic[Asked]):
 
         The answer is None where the application is to answer. Raises: NotReady; then nothing is settled.
         """
-        scorer = self._lifecycle.scorer
-        for group in self._groups(scorer, asked, settle):
+        scorer, overlap = self._lifecycle.scorer, self._lifecycle.overlap
+        most = len(asked) if overlap is None else half(overlap.under_way + len(asked))
+        for group in self._groups(scorer, asked, settle, most):
             try:
-                self._score(scorer, group, settle)
+                self._score(scorer, group, settle, most)
             except (Overloaded, RequestInvalid, ScoreInvalid):  # each alone, the application finds whose it is
                 _refuse(group, settle)
 
@@ -58,11 +59,10 @@ class Together(Generic[Asked]):
         if self._lifecycle.overlap is not None:
             self._lifecycle.overlap.flush()
 
-    def _groups(self, scorer: Scorer, posted: Sequence[Posted], settle: Settle) -> Iterator[Group[Asked]]:
-        """The requests that share a run, each with its index."""
+    def _groups(self, scorer: Scorer, posted: Sequence[Posted], settle: Settle, most: int) -> Iterator[Group[Asked]]:
+        """The requests that share a run, each with its index: `most`, or more where so many are too short."""
         group: Group[Asked] = []
-        sum_ms, overlap = 0.0, self._lifecycle.overlap
-        most = len(posted) if overlap is None else half(overlap.under_way + len(posted))
+        sum_ms = 0.0
         for index, each in enumerate(posted):
             try:
                 asked = self._exchange.read(scorer, self._settings.limits, each)
@@ -82,11 +82,14 @@ class Together(Generic[Asked]):
         if group:
             yield group
 
-    def _score(self, scorer: Scorer, group: Group[Asked], settle: Settle) -> None:
-        """Raises: RequestInvalid, ScoreInvalid, Overloaded."""
+    def _score(self, scorer: Scorer, group: Group[Asked], settle: Settle, most: int) -> None:
+        """On the event loop, or in the thread: sooner where others can be read meanwhile.
+
+        Raises: RequestInvalid, ScoreInvalid, Overloaded.
+        """
         requests = [asked for _, asked in group]
-        overlap = self._lifecycle.overlap
-        if overlap is None or sum(expected_ms(scorer, asked) for asked in requests) < self._settings.overlap_ms:
+        overlap, floor_ms = self._lifecycle.overlap, self._settings.overlap_ms * (1 if len(group) <= most else 2)
+        if overlap is None or sum(expected_ms(scorer, asked) for asked in requests) < floor_ms:
             with self._lifecycle.prediction():
                 feeds = self._exchange.arrays(scorer, requests)
                 self._lifecycle.recorder.queued(0.0)

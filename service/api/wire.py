@@ -4,8 +4,9 @@ Knows JSON and the shape of a request. Does not know which values a feature take
 line reads the same format from files.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -27,6 +28,7 @@ from contract.errors import (
 from contract.tasks import Output
 from service.api.settings import Limits
 from service.scoring.columns import MAX_ERRORS, count_rows, shown
+from service.scoring.request import Plain, Requests
 
 FIELDS = frozenset({"user", "candidates", "top_k", "order_by"})
 BRACKETS = bytes.maketrans(b"{}", b"[]")
@@ -45,12 +47,38 @@ class RankingRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class PlainRequest:
+    """The same of a request whose values did not become columns; `columns` reads it again."""
+
+    plain: Plain
+    count: int
+    order_by: str | None
+    top_k: int | None
+    columns: Callable[[], RankingRequest]
+
+
+@dataclass(frozen=True, slots=True)
 class Wire:
-    """Reads requests for one model: `item_features` and `outputs` are the names it knows."""
+    """Reads requests for one model: `item_features` and `outputs` are the names it knows, `requests` what is plain."""
 
     limits: Limits
     item_features: Collection[str]
     outputs: tuple[Output, ...]
+    requests: Requests | None = None
+
+    def read(self, body: bytes) -> RankingRequest | PlainRequest:
+        """The body of /v1/predict, in the shortest way there is.
+
+        Raises: RequestInvalid.
+        """
+        limits = self.limits
+        if self.requests is None or len(body) > limits.max_body_bytes:
+            return self.read_request(body)
+        plain = self.requests.read(body, limits.max_candidates)
+        if plain is None:
+            return self.read_request(body)
+        order_by = self.outputs[plain.order].name if plain.order >= 0 else self.default_order if plain.top else None
+        return PlainRequest(plain, plain.count, order_by, plain.top or None, partial(self.read_request, body))
 
     def read_request(self, body: bytes) -> RankingRequest:
         """The body of /v1/predict.

@@ -68,6 +68,10 @@ class Columns:
         self.singles = [(f.name, f.missing == "refuse") for f in self.features.values() if not isinstance(f, Sequence)]
         self._kinds = list(self._plain_kinds(settings.max_string_bytes))
 
+    def is_sequence(self, name: str) -> bool:
+        """Whether a feature of this side has a list in each row."""
+        return isinstance(self.features[name], Sequence)
+
     def unknown(self, names: Iterable[str]) -> list[RequestInvalid]:
         """An UnknownFeature for each name that is no feature of this side (the first 20)."""
         strangers = filterfalse(self.features.__contains__, names)
@@ -142,21 +146,28 @@ class Columns:
         lengths = list(map(len, steps[main.name]))
         for name in names[1:]:
             _check_parallel(steps[name], lengths, name, main.name, place)
-        flat = {name: self._members(name, steps[name], lengths, place) for name in names}
-        present = ~self.readers[main.name].is_missing(flat[main.name])
+        return self.padded(main, {name: self._members(name, steps[name], lengths, place) for name in names}, lengths)
+
+    def padded(self, main: Sequence, members: Mapping[str, Array], lengths: Any) -> dict[str, Array]:
+        """A group of sequences, each [rows, steps]: of the members of all rows, and of how many each row has.
+
+        Raises: TooManyCandidates.
+        """
+        rows = len(lengths)
+        present = ~self.readers[main.name].is_missing(members[main.name])
         source, row, column, width = layout(present, lengths, main.max_length)
         if rows * width > self._max_cells:
             raise TooManyCandidates(
                 f"{rows} rows of up to {width} steps are more than {self._max_cells} values",
-                place=place(main.name),
+                place=self._place(rows)(main.name),
                 remedy="send fewer candidates at once",
             )
         padded: dict[str, Array] = {}
-        for name in names:
+        for name in members:
             reads = self.readers[name]
             padded[name] = np.empty((rows, width), reads.dtype)
             padded[name].fill(reads.missing if reads.fed is None else reads.fed)
-            padded[name][row, column] = reads.feed(flat[name])[source]
+            padded[name][row, column] = reads.feed(members[name])[source]
         return padded
 
     def _members(self, name: str, steps: list[Any], lengths: list[int], place: Place) -> Array:

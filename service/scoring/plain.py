@@ -1,4 +1,4 @@
-"""Columns of plain values as arrays, and raw bytes as strings, by compiled code where it was built (`_plain.c`).
+"""Columns of plain values as arrays, and raw bytes as strings, by compiled code where it was built (`csrc/plain.c`).
 
 A value is plain where nothing has to be decided about it. What is not, and everything where there was no compiler, is
 left to `service.scoring.values`. Knows lists and arrays. Does not know errors.

@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 from contract.bundle import GOLDEN, MODEL, Bundle, Golden, Input, Manifest, read_bundle
 from contract.errors import BundleCorrupt, GoldenMismatch, LengthMismatch, RequestInvalid, ScoreInvalid, ValueInvalid
 from service.scoring.columns import Columns, Table, count_rows, raise_all
+from service.scoring.request import Plain, Requests
 from service.scoring.session import Session
 from service.scoring.settings import ScoringSettings
 
 Feeds = Mapping[str, NDArray[Any]]  # an array for each input of the graph, and the user of each candidate
 Scores = dict[str, NDArray[np.float32]]
+Tables = tuple[Table, Table]  # users and candidates
 
 TIMED_ROWS = 256
 
@@ -28,8 +30,8 @@ TIMED_ROWS = 256
 class Observer(Protocol):
     """Told of what a scorer does, from whatever thread it is done in."""
 
-    def read(self, tables: tuple[Table, Table], counts: tuple[int, int], feeds: Feeds) -> None:
-        """Users and candidates have been read, so many of each, into these arrays."""
+    def read(self, tables: Callable[[], Tables], counts: tuple[int, int], feeds: Feeds) -> None:
+        """Users and candidates, which `tables` answers, have been read, so many of each, into these arrays."""
 
     def ran(self, rows: int, seconds: float, scores: Scores) -> None:
         """The graph has run."""
@@ -59,6 +61,7 @@ class Scorer:
         self._check_ports()
         self.users = Columns(self.manifest, "user", settings, self.session.words)
         self.candidates = Columns(self.manifest, "item", settings, self.session.words)
+        self.requests = Requests.of(self.users, self.candidates, self._outputs, self.session.words, settings)
 
     @classmethod
     def load(cls, path: Path, settings: ScoringSettings | None = None) -> Self:
@@ -85,7 +88,11 @@ class Scorer:
         `service.scoring.columns` for what a column may be. N is 1 where there is neither a column nor row_user.
         Raises: RequestInvalid, ScoreInvalid.
         """
-        return self._through(self.read(users, candidates, row_user))
+        return self.scores(self.read(users, candidates, row_user))
+
+    def scores(self, feeds: Feeds) -> Scores:
+        """The scores for what `read` made, by `run` or the way there is in its place. Raises: ScoreInvalid."""
+        return self._through(feeds)
 
     def run(self, feeds: Feeds) -> Scores:
         """The scores for what `read` made. Raises: ScoreInvalid."""
@@ -144,7 +151,22 @@ class Scorer:
         raise_all(faults)
         feeds[self.manifest.row_user] = row_user
         if self.observer is not None:
-            self.observer.read((users, candidates), (people or 0, len(row_user)), feeds)
+            self.observer.read(lambda: (users, candidates), (people or 0, len(row_user)), feeds)
+        return feeds
+
+    def read_plain(self, requests: list[Plain], tables: Callable[[], Tables]) -> Feeds:
+        """The same for requests that `self.requests` has read; `tables` are their users and candidates as columns.
+
+        Raises: RequestInvalid.
+        """
+        counts = [request.count for request in requests]
+        row_user = np.repeat(np.arange(len(counts)), counts)
+        feeds = self.requests.arrays(requests) if self.requests is not None else None
+        if feeds is None:
+            return self.read(*tables(), row_user)
+        feeds[self.manifest.row_user] = row_user
+        if self.observer is not None:
+            self.observer.read(tables, (len(counts), len(row_user)), feeds)
         return feeds
 
     def unknown(self, users: Iterable[str], candidates: Iterable[str]) -> list[RequestInvalid]:

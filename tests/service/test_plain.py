@@ -79,11 +79,13 @@ def test_it_is_compiled_wherever_there_is_a_compiler() -> None:
     assert plain.compiled() or not shutil.which("cc")
 
 
-def test_a_compiler_finds_nothing_to_warn_of(tmp_path: Path) -> None:
-    compiler, source = shutil.which("cc"), Path(plain.__file__).with_name("_plain.c")
-    if compiler is not None:
+@pytest.mark.parametrize(
+    "source", sorted(Path(plain.__file__).with_name("csrc").glob("*.c")), ids=lambda path: path.name
+)
+def test_a_compiler_finds_nothing_to_warn_of(source: Path, tmp_path: Path) -> None:
+    if (compiler := shutil.which("cc")) is not None:
         options = ["-O3", "-Wall", "-Wextra", "-Werror", "-fPIC", f"-I{sysconfig.get_path('include')}"]
-        subprocess.run([compiler, *options, "-c", source, "-o", tmp_path / "plain.o"], check=True)
+        subprocess.run([compiler, *options, "-c", source, "-o", tmp_path / "compiled.o"], check=True)
 
 
 def test_plain_columns_become_the_rows_of_one_array() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from contract.errors import FullfunnelError
-from service.scoring.scorer import Scorer
+from service.scoring.scorer import Feeds, Scorer, Scores
 from tests.service.conftest import Api, MakeApi
 from tests.service.test_scorer import no_clip_of_price, one_sided, publish
 
@@ -254,13 +254,13 @@ def test_bodies_held_at_once_are_bounded(make_api: MakeApi) -> None:
 def test_large_predictions_go_to_a_thread_and_small_ones_do_not(make_api: MakeApi, toy: Path) -> None:
     fresh = Scorer.load(toy)
     names: list[str] = []
-    score = fresh.score
+    scores = fresh.scores
 
-    def note_and_score(users: Any, candidates: Any, row_user: Any = None) -> Any:
+    def note_and_score(feeds: Feeds) -> Scores:
         names.append(threading.current_thread().name)
-        return score(users, candidates, row_user)
+        return scores(feeds)
 
-    fresh.score = note_and_score  # type: ignore[method-assign]
+    fresh.scores = note_and_score  # type: ignore[method-assign]
     fresh.row_ms = 1.0
     api = make_api(lambda: fresh, inline_ms=2)
     api.post(PREDICT, {"candidates": {"item_id": ["a"] * 2}})

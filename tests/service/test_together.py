@@ -109,9 +109,17 @@ def test_while_one_half_is_scored_the_other_is_read_where_half_is_long_enough(
 
 
 @pytest.mark.parametrize(
-    ("overlap", "counts", "thread"), [(True, [9], "MainThread"), (True, [5, 5], "overlap"), (False, [99], "MainThread")]
+    ("overlap", "counts", "thread"),
+    [
+        (True, [10, 10], "overlap"),
+        (True, [9, 9], "MainThread"),
+        (True, [9, 12], "overlap"),
+        (True, [9], "MainThread"),
+        (True, [10], "overlap"),
+        (False, [99], "MainThread"),
+    ],
 )
-def test_runs_from_overlap_ms_on_are_made_in_the_thread(
+def test_from_overlap_ms_on_the_thread_runs_and_of_all_that_is_there_from_twice_that(
     slow: Scorer, monkeypatch: pytest.MonkeyPatch, overlap: bool, counts: list[int], thread: str
 ) -> None:
     spy = Spy(slow)

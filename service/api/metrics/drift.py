@@ -17,7 +17,7 @@ from contract.manifest import Manifest
 from service.api.metrics.cells import Block, Counter, Histogram
 from service.api.metrics.families import DIFFERENCES, PROBABILITIES
 from service.scoring.drift import bins_between, expected_shares, psi, three
-from service.scoring.scorer import Feeds, Scorer, Scores
+from service.scoring.scorer import Feeds, Scorer, Scores, Tables
 from service.scoring.values import Rows
 
 SLOTS = 12
@@ -98,13 +98,13 @@ class Drift:
         self._sides = (scorer.users, scorer.candidates)
         self._scores = {name: Histogram(row, at, PROBABILITIES) for name, at in layout.scores.items()}
 
-    def read(self, tables: tuple[Table, Table], counts: tuple[int, int], feeds: Feeds) -> None:
+    def read(self, tables: Callable[[], Tables], counts: tuple[int, int], feeds: Feeds) -> None:
         """What was asked: users and candidates as they came, how many there are of each, and their arrays."""
         self._reads += 1
         if self._reads % self._every:
             return
         slot = self._slot()
-        for side, table, rows in zip(self._sides, tables, counts, strict=True):
+        for side, table, rows in zip(self._sides, tables(), counts, strict=True):
             for name, feature in side.features.items():
                 column = table.get(name)
                 if isinstance(feature, Sequence):

@@ -30,7 +30,7 @@ from service.api.metrics.families import (
     Family,
     combinations,
 )
-from service.scoring.scorer import Feeds, Scorer, Scores
+from service.scoring.scorer import Feeds, Scorer, Scores, Tables
 
 Key = tuple[str, ...]
 STATE = ("pid", "starts", "ready", "under_way")  # the first cells of a row
@@ -55,8 +55,8 @@ class Shadowing(Protocol):
 
     scorer: Scorer
 
-    def offer(self, answering: Scorer, tables: tuple[Any, Any], feeds: Feeds) -> None:
-        """A prediction that is about to be made, from these users and candidates, as these arrays."""
+    def offer(self, answering: Scorer, tables: Callable[[], Tables], feeds: Feeds) -> None:
+        """A prediction that is about to be made, from the users and candidates that `tables` answers."""
 
 
 class Recorder:
@@ -147,7 +147,7 @@ class Watch:
     def __init__(self, recorder: Recorder, scorer: Scorer, drift: Drift | None) -> None:
         self._recorder, self._scorer, self._drift = recorder, scorer, drift
 
-    def read(self, tables: tuple[Any, Any], counts: tuple[int, int], feeds: Any) -> None:
+    def read(self, tables: Callable[[], Tables], counts: tuple[int, int], feeds: Any) -> None:
         """A prediction has become arrays."""
         if self._drift is not None:
             with self._recorder.lock:

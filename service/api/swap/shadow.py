@@ -8,13 +8,12 @@ import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.api.metrics.families import BROKEN, COMPARED, DROPPED
-from service.scoring.scorer import Feeds, Scorer
+from service.scoring.scorer import Feeds, Scorer, Tables
 
 Differences = Mapping[str, NDArray[np.float32]]  # |shadow - answered|, [N] by output
 
@@ -30,8 +29,8 @@ class Shadow:
         self._busy = Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="shadow")
 
-    def offer(self, answering: Scorer, tables: tuple[Any, Any], feeds: Feeds) -> None:
-        """A prediction that is about to be made, from these users and candidates, as these arrays."""
+    def offer(self, answering: Scorer, tables: Callable[[], Tables], feeds: Feeds) -> None:
+        """A prediction that is about to be made, from the users and candidates that `tables` answers."""
         self._seen += 1
         if self._seen % self._every:
             return
@@ -39,7 +38,7 @@ class Shadow:
             self._tell(DROPPED, {})
             return
         try:
-            self._thread.submit(self._compare, answering, tables, feeds)
+            self._thread.submit(self._compare, answering, tables(), feeds)
         except RuntimeError:  # closed meanwhile
             self._busy.release()
 
@@ -47,7 +46,7 @@ class Shadow:
         """Finish what is being compared, and take no more."""
         self._thread.shutdown()
 
-    def _compare(self, answering: Scorer, tables: tuple[Any, Any], feeds: Feeds) -> None:
+    def _compare(self, answering: Scorer, tables: Tables, feeds: Feeds) -> None:
         try:
             answered = answering.unwatched().run(feeds)
             scores = self.scorer.score(*tables, feeds[answering.manifest.row_user])

@@ -38,7 +38,7 @@ class Watch:
         people = max(map(len, tables[0].values()), default=1)
         feeds = dict.fromkeys(self.layout.features, np.full(len(items), np.nan))
         feeds["price"] = np.array([np.nan if price is None else price for price in prices], np.float32)
-        self.drift.read(tables, (people, len(items)), feeds)
+        self.drift.read(lambda: tables, (people, len(items)), feeds)
 
     def psi(self) -> tuple[dict[str, float], dict[str, float], int]:
         return drifts(self.block, self.layout, WINDOW_S, self.now)

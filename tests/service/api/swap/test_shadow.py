@@ -11,6 +11,10 @@ from service.scoring.scorer import Feeds, Scorer, Scores
 TABLES: tuple[Any, Any] = ({"user_id": ["u1"]}, {"item_id": ["i1", "i2"]})
 
 
+def tables() -> tuple[Any, Any]:
+    return TABLES
+
+
 class Told:
     """What came of each comparison."""
 
@@ -31,7 +35,7 @@ def test_one_in_so_many_is_compared_with_what_was_answered_and_nobody_else_hears
     watched = scorer.unwatched()
     watched.observer = seen  # type: ignore[assignment]  # which has no method that could be called
     for _ in range(7):
-        shadow.offer(watched, TABLES, scorer.read(*TABLES))
+        shadow.offer(watched, tables, scorer.read(*TABLES))
         if len(told.results) < shadow._seen // 3:
             assert told.news.acquire(timeout=30)
     shadow.close()
@@ -53,7 +57,7 @@ def test_while_one_is_compared_others_are_dropped_and_nobody_waits(scorer: Score
     shadow = Shadow(slow, 1, told)
     feeds = scorer.read(*TABLES)
     for _ in range(3):
-        shadow.offer(scorer, TABLES, feeds)
+        shadow.offer(scorer, tables, feeds)
     assert told.results == ["dropped", "dropped"]
     go.set()
     shadow.close()
@@ -65,13 +69,13 @@ def test_while_one_is_compared_others_are_dropped_and_nobody_waits(scorer: Score
 def test_what_fails_in_the_shadow_is_counted_and_the_next_is_compared(scorer: Scorer) -> None:
     told, broken = Told(), scorer.unwatched()
     shadow = Shadow(broken, 1, told)
-    shadow.offer(scorer, ({}, {"stranger": [1, 2]}), scorer.read(*TABLES))
+    shadow.offer(scorer, lambda: ({}, {"stranger": [1, 2]}), scorer.read(*TABLES))
     assert told.news.acquire(timeout=30)
     until_free(shadow)
-    shadow.offer(scorer, TABLES, scorer.read(*TABLES))
+    shadow.offer(scorer, tables, scorer.read(*TABLES))
     shadow.close()
     assert told.results == ["failed", "compared"]
-    shadow.offer(scorer, TABLES, scorer.read(*TABLES))  # closed: nothing happens
+    shadow.offer(scorer, tables, scorer.read(*TABLES))  # closed: nothing happens
     assert len(told.results) == 2
 
 

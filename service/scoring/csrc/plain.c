@@ -244,7 +244,7 @@ static PyMethodDef methods[] = {
 };
 
 static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, .m_name = "_plain", .m_doc = "See _plain.c.", .m_size = 0, .m_methods = methods,
+    PyModuleDef_HEAD_INIT, .m_name = "_plain", .m_doc = "See csrc/plain.c.", .m_size = 0, .m_methods = methods,
 };
 
 PyMODINIT_FUNC PyInit__plain(void)

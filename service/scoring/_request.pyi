@@ -1,0 +1,16 @@
+from typing import final
+
+from service.scoring.request import Feature, Plain
+
+Side = tuple[bytearray, bytearray, list[str]]
+Sequence = tuple[bytearray | list[str], int]
+
+@final
+class Table:
+    def __new__(cls, words: dict[str, int], /) -> Table: ...
+
+@final
+class Reader:
+    def __new__(cls, names: Table, features: tuple[Feature, ...], outputs: Table, max_bytes: int, /) -> Reader: ...
+    def read(self, body: bytes, most: int, /) -> Plain | None: ...
+    def join(self, requests: list[Plain], most: int, /) -> tuple[tuple[Side, Side], tuple[Sequence, ...]] | None: ...
