@@ -28,7 +28,7 @@ from contract.errors import (
 from contract.tasks import Output
 from service.api.settings import Limits
 from service.scoring.columns import MAX_ERRORS, count_rows, shown
-from service.scoring.request import Plain, Requests
+from service.scoring.request import Plain, Requests, is_deeper
 
 FIELDS = frozenset({"user", "candidates", "top_k", "order_by"})
 BRACKETS = bytes.maketrans(b"{}", b"[]")
@@ -211,6 +211,8 @@ def example_request(golden: Golden, candidates: int = 3) -> dict[str, Any]:
 
 def _is_deeper(body: bytes, levels: int) -> bool:
     """Whether valid JSON is nested deeper than `levels`: with strings cut out, each round takes the innermost away."""
+    if (deeper := is_deeper(body, levels)) is not None:
+        return deeper
     if not _has_more_openings(body, levels):
         return False
     outside = b"".join(body.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])

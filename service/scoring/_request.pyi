@@ -1,9 +1,11 @@
-from typing import final
+from typing import Any, final
 
 from service.scoring.request import Feature, Plain
 
 Side = tuple[bytearray, bytearray, list[str]]
 Sequence = tuple[bytearray | list[str], int]
+
+def deeper(body: bytes, levels: int, /) -> bool: ...
 
 @final
 class Table:
@@ -13,4 +15,5 @@ class Table:
 class Reader:
     def __new__(cls, names: Table, features: tuple[Feature, ...], outputs: Table, max_bytes: int, /) -> Reader: ...
     def read(self, body: bytes, most: int, /) -> Plain | None: ...
+    def tensors(self, described: list[Any], data: memoryview, most: int, /) -> Plain | None: ...
     def join(self, requests: list[Plain], most: int, /) -> tuple[tuple[Side, Side], tuple[Sequence, ...]] | None: ...

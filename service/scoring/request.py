@@ -30,6 +30,11 @@ WORD, INTEGER, NUMBER, TEXT = range(4)  # as in csrc/request.h
 DTYPES = {WORD: np.int64, INTEGER: np.int64, NUMBER: np.float32, TEXT: object}
 
 
+def is_deeper(body: bytes, levels: int) -> bool | None:
+    """Whether valid JSON is nested deeper than that; None where nothing was compiled."""
+    return None if _request is None else _request.deeper(body, levels)
+
+
 class Plain(Protocol):
     """A request that was read."""
 
@@ -103,6 +108,10 @@ class Requests:
     def read(self, body: bytes, max_candidates: int) -> Plain | None:
         """The request that a body is; None where it is not plain."""
         return self._reader.read(body, max_candidates)
+
+    def tensors(self, described: list[Any], data: memoryview, max_candidates: int) -> Plain | None:
+        """The request that tensors of the Open Inference Protocol are, with raw data one after the other; or None."""
+        return self._reader.tensors(described, data, max_candidates)
 
     def arrays(self, requests: list[Plain]) -> dict[str, Array] | None:
         """An array for each feature: [U] or [N], for a sequence [U or N, steps]. Each request has one user.

@@ -20,6 +20,7 @@ from contract.errors import (
     ValueInvalid,
 )
 from contract.tasks import CLICK_AND_CONVERSION, Task, outputs
+from service.api import wire
 from service.api.settings import Limits
 from service.api.wire import RankingRequest, Wire, example_request, within
 from tests.service.toy_bundle import toy_golden
@@ -122,22 +123,31 @@ def test_a_batch_names_the_request_that_is_wrong() -> None:
     assert fault(good, batch=True) == (UnknownField, "candidates")
 
 
+@pytest.fixture(params=["compiled", "by Python"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "by Python":
+        monkeypatch.setattr(wire, "is_deeper", lambda *_: None)
+
+
 def nested(levels: int) -> bytes:
     return b'{"user": {"x": ' + b"[" * (levels - 2) + b"]" * (levels - 2) + b'}, "candidates": [{}]}'
 
 
+@pytest.mark.usefixtures("way")
 def test_thirty_two_levels_are_allowed_and_no_more() -> None:
     assert WIRE.read_request(nested(32)).count == 1
     assert fault(nested(33)) == (TooDeep, "")
     assert fault(nested(4000)) == (TooDeep, "")
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("text", ["[" * 50, '"' + "[" * 50, '\\"' + "{" * 50, "\\" * 7, '[\\\\"{' * 9, "]" * 50])
 def test_brackets_and_quotes_within_strings_are_no_nesting(text: str) -> None:
     body = json.dumps({"user": {text: text}, "candidates": [{"item_id": text}]}).encode()
     assert WIRE.read_request(body).user == {text: text}
 
 
+@pytest.mark.usefixtures("way")
 def test_brackets_within_strings_hide_no_nesting() -> None:
     hidden = b'{"user": {"]]]]\\"]]]]": ' + b'["]",' * 40 + b"0" + b"]" * 40 + b'}, "candidates": [{}]}'
     assert fault(hidden) == (TooDeep, "")

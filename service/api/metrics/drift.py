@@ -5,25 +5,22 @@ emptied when it is due again. Knows features, words and the reference. Does not 
 """
 
 import time
-from collections.abc import Callable, Mapping
-from operator import ne
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.features import Numeric, Sequence
+from contract.features import Numeric
 from contract.manifest import Manifest
 from service.api.metrics.cells import Block, Counter, Histogram
 from service.api.metrics.families import DIFFERENCES, PROBABILITIES
 from service.scoring.drift import bins_between, expected_shares, psi, three
-from service.scoring.scorer import Feeds, Scorer, Scores, Tables
-from service.scoring.values import Rows
+from service.scoring.scorer import Feeds, Scorer, Scores
 
 SLOTS = 12
 LEAST = 100  # values, below which no drift is told
 Array = NDArray[Any]
-Table = Mapping[str, Any]
 
 
 class Layout:
@@ -98,19 +95,21 @@ class Drift:
         self._sides = (scorer.users, scorer.candidates)
         self._scores = {name: Histogram(row, at, PROBABILITIES) for name, at in layout.scores.items()}
 
-    def read(self, tables: Callable[[], Tables], counts: tuple[int, int], feeds: Feeds) -> None:
-        """What was asked: users and candidates as they came, how many there are of each, and their arrays."""
+    def read(self, counts: tuple[int, int], feeds: Feeds) -> None:
+        """What was asked: how many users and candidates there are, and their arrays."""
         self._reads += 1
         if self._reads % self._every:
             return
         slot = self._slot()
-        for side, table, rows in zip(self._sides, tables(), counts, strict=True):
-            for name, feature in side.features.items():
-                column = table.get(name)
-                if isinstance(feature, Sequence):
-                    self._see_sequence(slot, name, column, rows, side.readers[name].rows)
+        for side, rows in zip(self._sides, counts, strict=True):
+            for name, reads in side.readers.items():
+                present, unknown = _present(feeds[name], side.padding(name)), 0
+                if reads.rows is not None:
+                    unknown = int((present & (feeds[name] == reads.rows.unknown)).sum())
+                if side.is_sequence(name):
+                    self._see_sequence(slot, name, rows, present, unknown)
                 else:
-                    self._see(slot, name, column, rows, side.readers[name].rows, feeds[name])
+                    self._see(slot, name, rows, rows - int(present.sum()), unknown, feeds[name])
 
     def ran(self, scores: Scores) -> None:
         """What the model answered."""
@@ -124,8 +123,7 @@ class Drift:
             if name in self._layout.outputs:
                 self._add(slot, ("score", name), np.searchsorted(self._layout.outputs[name][0], values))
 
-    def _see(self, slot: int, name: str, column: Any, rows: int, words: Rows | None, fed: Array) -> None:
-        missing, unknown = _strange(column, rows, words)
+    def _see(self, slot: int, name: str, rows: int, missing: int, unknown: int, fed: Array) -> None:
         self._count(name, rows, missing, unknown)
         if name in self._layout.numbers:
             edges, shares = self._layout.numbers[name]
@@ -134,14 +132,11 @@ class Drift:
         else:
             self._add_three(slot, name, rows, missing, unknown)
 
-    def _see_sequence(self, slot: int, name: str, column: Any, rows: int, words: Rows | None) -> None:
+    def _see_sequence(self, slot: int, name: str, rows: int, present: Array, unknown: int) -> None:
         """A sequence is missing where it is empty; its members are the values that a vocabulary may not know."""
-        lists = [] if column is None else [value for value in column if value is not None and len(value)]
-        empty = rows - len(lists)
-        members = [member for value in lists for member in value]
-        _, unknown = _strange(members, len(members), words)
+        empty, members = rows - int(present.any(axis=1).sum()), int(present.sum())
         self._count(name, rows, empty, min(unknown, rows))
-        share = unknown / len(members) if members else 0.0
+        share = unknown / members if members else 0.0
         self._add_three(slot, name, rows, empty, round(share * (rows - empty)))
 
     def _count(self, name: str, rows: int, missing: int, unknown: int) -> None:
@@ -201,12 +196,7 @@ def _expected(layout: Layout, kind: str, name: str) -> NDArray[np.float64] | Non
     return None if reference is None else three(reference.missing_rate, reference.unknown_rate)
 
 
-def _strange(column: Any, rows: int, words: Rows | None) -> tuple[int, int]:
-    """How many values are missing, and how many are words that the vocabulary does not have."""
-    if column is None:
-        return rows, 0
-    if isinstance(column, np.ndarray):
-        column = column.tolist()
-    missing = column.count(None) + column.count("") + sum(map(ne, column, column))  # NaN is unlike itself
-    unknown = 0 if words is None else len(column) - sum(map(words.__contains__, column))
-    return missing, unknown
+def _present(fed: Array, missing: Any) -> NDArray[np.bool_]:
+    """Which values are there."""
+    present: NDArray[np.bool_] = ~np.isnan(fed) if fed.dtype == np.float32 else fed != missing
+    return present

@@ -151,7 +151,7 @@ class Watch:
         """A prediction has become arrays."""
         if self._drift is not None:
             with self._recorder.lock:
-                self._drift.read(tables, counts, feeds)
+                self._drift.read(counts, feeds)
         if self._recorder.shadow is not None:
             self._recorder.shadow.offer(self._scorer, tables, feeds)
 

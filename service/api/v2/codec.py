@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from contract.errors import BodyMalformed, FeatureMissing, LengthMismatch, UnknownField, ValueInvalid
 from service.api.settings import Limits
-from service.api.v2.inference import Inference, infer, read_inference
+from service.api.v2.inference import Inference, infer, plain_inference, read_inference
 from service.api.v2.tensors import Tensor, raw
 from service.api.wire import read_json
 from service.scoring.columns import shown
@@ -71,7 +71,7 @@ def read_body(scorer: Scorer, limits: Limits, body: bytes, *, header_length: str
     """
     end = len(body) if header_length is None else _length(header_length, len(body))
     request = _object(read_json(body[:end], limits), "request")
-    tail = _Tail(memoryview(body)[end:])
+    data = memoryview(body)[end:]
     parameters = _parameters(request, "parameters")
     binary = _flag(parameters, "binary_data_output", "parameters", default=False)
     request_id = request.get("id", "")
@@ -80,9 +80,19 @@ def read_body(scorer: Scorer, limits: Limits, body: bytes, *, header_length: str
     requested = list(_requested(request, binary))
     if binary and not requested:
         requested = [(output.name, True) for output in scorer.manifest.outputs]
-    asked = read_inference(scorer, limits, request_id, _tensors(request, tail), requested)
-    tail.check_empty()
-    return asked
+    inputs = _list(request, "inputs")
+
+    def read() -> Inference:
+        tail = _Tail(data)
+        asked = read_inference(scorer, limits, request_id, _tensors(inputs, tail), requested)
+        tail.check_empty()
+        return asked
+
+    if data and scorer.requests is not None:
+        plain = scorer.requests.tensors(inputs, data, limits.max_candidates)
+        if plain is not None:
+            return plain_inference(scorer, limits, request_id, plain, requested, read)
+    return read()
 
 
 def answer(scorer: Scorer, asked: Inference) -> tuple[bytes, int | None]:
@@ -112,8 +122,8 @@ def write_body(scorer: Scorer, asked: Inference, scores: dict[str, NDArray[np.fl
     return b"".join([header, *pieces]), len(header) if pieces else None
 
 
-def _tensors(request: dict[str, Any], tail: _Tail) -> Iterator[tuple[str, Tensor]]:
-    for index, entry in enumerate(_list(request, "inputs")):
+def _tensors(entries: list[Any], tail: _Tail) -> Iterator[tuple[str, Tensor]]:
+    for index, entry in enumerate(entries):
         yield tail.tensor(entry) or _tensor(*_named(entry, f"inputs[{index}]"), tail)
 
 

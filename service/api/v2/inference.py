@@ -5,7 +5,7 @@ not know JSON, HTTP or gRPC. What is not sent is missing in all rows, as in /v1;
 """
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -28,6 +28,7 @@ from service.api.settings import Limits
 from service.api.v2.tensors import ANNOUNCED, DATATYPES, Tensor, column
 from service.scoring.batching import merged
 from service.scoring.columns import Table, shown
+from service.scoring.request import Plain
 from service.scoring.scorer import Feeds, Scorer, Scores
 
 INTEGERS = frozenset({int, np.int64})
@@ -36,7 +37,10 @@ WHOLE = frozenset({int})
 
 @dataclass(frozen=True, slots=True)
 class Inference:
-    """A request: `count` candidates of `users` users. `binary` names the outputs to be answered as raw bytes."""
+    """A request: `count` candidates of `users` users. `binary` names the outputs to be answered as raw bytes.
+
+    `plain` is there where compiled code has read it; then `tensors` reads it once more.
+    """
 
     id: str
     count: int
@@ -44,6 +48,13 @@ class Inference:
     inputs: dict[str, Tensor]
     outputs: tuple[str, ...]
     binary: frozenset[str] = field(default=frozenset())
+    plain: Plain | None = None
+    again: "Callable[[], Inference] | None" = None
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The inputs by name."""
+        return self.inputs if self.again is None else self.again().inputs
 
 
 def check_model(scorer: Scorer, name: str, version: str) -> None:
@@ -68,8 +79,7 @@ def read_inference(
 
     Raises: RequestInvalid.
     """
-    if len(id) > limits.max_string_bytes:
-        raise ValueInvalid(f"is longer than {limits.max_string_bytes} characters", place="id")
+    _check_id(limits, id)
     known, inputs = scorer.inputs, dict[str, Tensor]()
     for name, tensor in tensors:
         if name in inputs:
@@ -86,12 +96,28 @@ def read_inference(
     return Inference(id, count, users, inputs, outputs, binary)
 
 
+def plain_inference(
+    scorer: Scorer,
+    limits: Limits,
+    id: str,
+    plain: Plain,
+    requested: Iterable[tuple[str, bool]],
+    again: Callable[[], Inference],
+) -> Inference:
+    """The same of tensors that compiled code has read already; `again` reads them in the other way.
+
+    Raises: RequestInvalid.
+    """
+    _check_id(limits, id)
+    return Inference(id, plain.count, 1, {}, *_outputs(scorer, requested), plain, again)
+
+
 def infer(scorer: Scorer, asked: Inference) -> Scores:
     """The outputs that are asked for, [N] each.
 
     Raises: RequestInvalid, ScoreInvalid.
     """
-    return of_outputs(asked, scorer.score(*_tables(scorer, asked)))
+    return of_outputs(asked, scorer.scores(arrays_of(scorer, [asked])))
 
 
 def arrays_of(scorer: Scorer, several: Sequence[Inference]) -> Feeds:
@@ -99,6 +125,9 @@ def arrays_of(scorer: Scorer, several: Sequence[Inference]) -> Feeds:
 
     Raises: RequestInvalid where one of them is at fault.
     """
+    plain = [asked.plain for asked in several if asked.plain is not None]
+    if len(plain) == len(several):
+        return scorer.read_plain(plain, lambda: _columns(scorer, several))
     tables = [_tables(scorer, asked) for asked in several]
     if len(tables) == 1:
         return scorer.read(*tables[0])
@@ -113,6 +142,29 @@ def arrays_of(scorer: Scorer, several: Sequence[Inference]) -> Feeds:
 def of_outputs(asked: Inference, scores: Scores) -> Scores:
     """The scores of the outputs that are asked for, in that order."""
     return {name: scores[name] for name in asked.outputs}
+
+
+def _check_id(limits: Limits, id: str) -> None:
+    if len(id) > limits.max_string_bytes:
+        raise ValueInvalid(f"is longer than {limits.max_string_bytes} characters", place="id")
+
+
+def _columns(scorer: Scorer, several: Sequence[Inference]) -> tuple[Table, Table]:
+    """Users and candidates of all requests; what one does not send is missing in its rows."""
+    tables = [_tables(scorer, asked) for asked in several]
+    users = [(table[0], asked.users) for table, asked in zip(tables, several, strict=True)]
+    return _stacked(users), _stacked([(table[1], asked.count) for table, asked in zip(tables, several, strict=True)])
+
+
+def _stacked(tables: Sequence[tuple[Table, int]]) -> Table:
+    names = dict.fromkeys(chain.from_iterable(table for table, _ in tables))
+    return {name: list(chain.from_iterable(_values(table.get(name), rows) for table, rows in tables)) for name in names}
+
+
+def _values(column: Any, rows: int) -> list[Any]:
+    if isinstance(column, np.ndarray):
+        return [None if value != value else value for value in column.tolist()]
+    return [None] * rows if column is None else column
 
 
 def _joined(tables: Sequence[Table]) -> Table | None:
@@ -131,7 +183,7 @@ def _joined(tables: Sequence[Table]) -> Table | None:
 
 def _tables(scorer: Scorer, asked: Inference) -> tuple[Table, Table, NDArray[np.int64]]:
     row_user_name = scorer.manifest.row_user
-    columns = {name: column(tensor, f"inputs.{name}") for name, tensor in asked.inputs.items()}
+    columns = {name: column(tensor, f"inputs.{name}") for name, tensor in asked.tensors.items()}
     row_user = np.zeros(asked.count, dtype=np.int64)
     if row_user_name in columns:
         row_user = _row_user(columns.pop(row_user_name), asked, f"inputs.{row_user_name}")

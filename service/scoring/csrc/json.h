@@ -43,14 +43,7 @@ static inline bool take_null(const char **text)
     return true;
 }
 
-/* A string without escapes: its bytes, their hash, and whether all are ASCII. */
-typedef struct {
-    const char *bytes;
-    Py_ssize_t length;
-    uint32_t hash;
-    bool ascii;
-} String;
-
+/* A string without escapes. */
 static inline bool take_string(const char **text, String *string)
 {
     if (**text != '"') {
@@ -112,7 +105,7 @@ static inline bool to_float(uint64_t mantissa, Py_ssize_t exponent, float *real)
     return (float)(value - margin) == (float)(value + margin);
 }
 
-static bool take_number(const char **text, Number *number)
+static inline bool take_number(const char **text, Number *number)
 {
     bool negative = **text == '-';
     uint64_t mantissa = 0, power = 0;
@@ -162,8 +155,28 @@ static bool take_number(const char **text, Number *number)
     return true;
 }
 
+/* Whether valid JSON is nested deeper than `levels`. */
+static inline bool is_deeper(const char *at, const char *end, Py_ssize_t levels)
+{
+    Py_ssize_t depth = 0;
+    for (; at < end; at++) {
+        if (*at == '"') {
+            for (at++; at < end && *at != '"'; at++) {
+                at += *at == '\\';
+            }
+        } else if (*at == '[' || *at == '{') {
+            if (++depth > levels) {
+                return true;
+            }
+        } else if (*at == ']' || *at == '}') {
+            depth--;
+        }
+    }
+    return false;
+}
+
 /* How many values the list has that begins here, and a number that those in it and in its lists do not exceed. */
-static bool count_values(const char *at, Py_ssize_t *values, Py_ssize_t *members)
+static inline bool count_values(const char *at, Py_ssize_t *values, Py_ssize_t *members)
 {
     Py_ssize_t depth = 0, commas = 0, outer = 0;
     for (;; at++) {

@@ -10,52 +10,12 @@
 
 #include <math.h>
 
+#include "cells.h"
 #include "json.h"
-#include "request.h"
-
-/* ----------------------------------------------------------------------------------------------------------- room */
-
-static bool make_cells(Cells *cells, Py_ssize_t wide, Py_ssize_t narrow, Py_ssize_t texts)
-{
-    cells->wide = PyMem_Malloc((size_t)wide * sizeof(int64_t));
-    cells->narrow = PyMem_Malloc((size_t)narrow * sizeof(float));
-    cells->texts = texts > 0 ? PyList_New(texts) : NULL;
-    return cells->wide != NULL && cells->narrow != NULL && (texts == 0 || cells->texts != NULL);
-}
-
-static bool make_side(Request *request, int side)
-{
-    const Reader *reader = request->reader;
-    Py_ssize_t rows = rows_of(request, side);
-    return make_cells(&request->sides[side], reader->wide[side] * rows, reader->narrow[side] * rows,
-                      reader->texts[side] * rows);
-}
 
 /* ---------------------------------------------------------------------------------------------------------- values */
 
-static bool put_text(PyObject *list, Py_ssize_t i, const char *bytes, Py_ssize_t length)
-{
-    PyObject *text = PyUnicode_DecodeUTF8(bytes, length, NULL);
-    return text != NULL && PyList_SetItem(list, i, text) == 0;
-}
-
-static bool put_missing(const Feature *feature, const Cells *cells, Py_ssize_t i)
-{
-    if (feature->refuses) {
-        return false;
-    }
-    if (feature->kind == TEXT) {
-        return put_text(cells->texts, i, "", 0);
-    }
-    if (feature->kind == NUMBER) {
-        cells->narrow[i] = NAN;
-    } else {
-        cells->wide[i] = feature->missing;
-    }
-    return true;
-}
-
-/* The value of a feature at index `i`; null is one that is missing, and so is the empty string. */
+/* The value of a feature at index `i`; null is one that is missing. */
 static inline bool take_value(const char **text, const Reader *reader, const Feature *feature, const Cells *cells, Py_ssize_t i)
 {
     String string;
@@ -77,26 +37,7 @@ static inline bool take_value(const char **text, const Reader *reader, const Fea
         cells->wide[i] = number.integer;
         return true;
     }
-    if (!take_string(text, &string)) {
-        return false;
-    }
-    if (string.length == 0) {
-        return put_missing(feature, cells, i);
-    }
-    if (feature->kind == TEXT) {
-        return string.length <= reader->max_bytes && put_text(cells->texts, i, string.bytes, string.length);
-    }
-    int32_t row = row_of(feature->table, string.hash, string.bytes, (size_t)string.length);
-    cells->wide[i] = row == FREE ? feature->unknown : row;
-    return row != FREE || (string.ascii && string.length <= reader->max_bytes);
-}
-
-/* Where the single values of a feature begin. */
-static Cells column_of(const Request *request, const Feature *feature, Py_ssize_t *first)
-{
-    Cells cells = request->sides[feature->side];
-    *first = feature->place * rows_of(request, feature->side);
-    return cells;
+    return take_string(text, &string) && put_string(reader, feature, cells, i, &string);
 }
 
 static bool take_single(const char **text, Request *request, const Feature *feature)
@@ -137,15 +78,6 @@ static bool take_row(const char **text, const Reader *reader, const Feature *fea
     return take(text, ']');
 }
 
-static bool make_steps(Request *request, const Feature *feature, Py_ssize_t most)
-{
-    Steps *steps = &request->sequences[feature->place];
-    steps->lengths = PyMem_Calloc((size_t)rows_of(request, feature->side), sizeof(int64_t));
-    bool narrow = feature->kind == NUMBER, text = feature->kind == TEXT;
-    return steps->lengths != NULL &&
-           make_cells(&steps->members, narrow || text ? 0 : most, narrow ? most : 0, text ? most : 0);
-}
-
 static bool take_sequence(const char **text, Request *request, const Feature *feature)
 {
     Py_ssize_t values, most = 0, count = 0, rows = rows_of(request, feature->side);
@@ -171,22 +103,6 @@ static bool take_sequence(const char **text, Request *request, const Feature *fe
 
 /* --------------------------------------------------------------------------------------------------------- request */
 
-/* A feature that is not given is missing in every row. */
-static bool fill_missing(Request *request, const Feature *feature)
-{
-    if (feature->sequence) {
-        return make_steps(request, feature, 0);
-    }
-    Py_ssize_t first, rows = rows_of(request, feature->side);
-    Cells cells = column_of(request, feature, &first);
-    for (Py_ssize_t i = 0; i < rows; i++) {
-        if (!put_missing(feature, &cells, first + i)) {
-            return false;
-        }
-    }
-    return true;
-}
-
 /* The name of a feature of this side that has not been seen, and the colon behind it; NULL for anything else. */
 static const Feature *take_name(const char **text, const Reader *reader, int side, bool *seen)
 {
@@ -194,7 +110,7 @@ static const Feature *take_name(const char **text, const Reader *reader, int sid
     if (!take_string(text, &name)) {
         return NULL;
     }
-    int32_t number = row_of(reader->names, name.hash, name.bytes, (size_t)name.length);
+    int32_t number = row_of(reader->names, &name);
     if (number == FREE || number >= reader->count || reader->features[number].side != side || seen[number]) {
         return NULL;
     }
@@ -239,7 +155,7 @@ static bool take_order(const char **text, Request *request)
     if (!take_string(text, &output)) {
         return false;
     }
-    request->order = row_of(request->reader->outputs, output.hash, output.bytes, (size_t)output.length);
+    request->order = row_of(request->reader->outputs, &output);
     return request->order != FREE;
 }
 
@@ -279,48 +195,13 @@ static bool take_request(const char **text, Request *request, bool *seen, Py_ssi
             return false;
         }
     } while (take(text, ','));
-    if (!take(text, '}') || request->count == 0) {
-        return false;
-    }
-    for (Py_ssize_t i = 0; i < request->reader->count; i++) {
-        if (!seen[i] && !fill_missing(request, &request->reader->features[i])) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* What runs along a sequence has as many members in each row. */
-static bool are_parallel(const Request *request)
-{
-    const Reader *reader = request->reader;
-    for (Py_ssize_t i = 0; i < reader->count; i++) {
-        const Feature *feature = &reader->features[i];
-        if (feature->sequence && feature->main != i) {
-            const int64_t *own = request->sequences[feature->place].lengths;
-            const int64_t *main = request->sequences[reader->features[feature->main].place].lengths;
-            if (memcmp(own, main, (size_t)rows_of(request, feature->side) * sizeof(int64_t)) != 0) {
-                return false;
-            }
-        }
-    }
-    return true;
+    return take(text, '}');
 }
 
 Request *read_request(Reader *reader, const char *text, const char *end, Py_ssize_t most)
 {
-    Request *request = (Request *)RequestType.tp_alloc(&RequestType, 0);
-    bool *seen = PyMem_Calloc((size_t)reader->count + 1, sizeof(bool));
-    if (request != NULL) {
-        request->reader = (Reader *)Py_NewRef(reader);
-        request->order = FREE;
-        request->sequences = PyMem_Calloc((size_t)reader->sequences + 1, sizeof(Steps));
-    }
-    bool plain = request != NULL && seen != NULL && request->sequences != NULL && make_side(request, USER) &&
-                 take_request(&text, request, seen, most) && text == end && are_parallel(request);
-    PyMem_Free(seen);
-    if (!plain) {
-        Py_CLEAR(request);
-    }
-    return request;
+    bool *seen;
+    Request *request = begin(reader, &seen);
+    bool plain = request != NULL && take_request(&text, request, seen, most) && text == end;
+    return finish(request, seen, plain);
 }

@@ -1,6 +1,7 @@
 /* The module `service.scoring._request`. Knows Python's types. Does not know what is in a request. */
 
 #include "request.h"
+#include "json.h"
 
 #include <stddef.h>
 #include <structmember.h>
@@ -45,6 +46,15 @@ PyTypeObject RequestType = {
 
 /* ---------------------------------------------------------------------------------------------------------- reader */
 
+static PyObject *found_or_none(Request *request)
+{
+    if (request == NULL) {
+        PyErr_Clear(); /* whatever it was, the other way meets it again, and says what it is */
+        Py_RETURN_NONE;
+    }
+    return (PyObject *)request;
+}
+
 PyDoc_STRVAR(read_doc, "read(body, most) -> Request | None\n\n"
 "The plain request of at most `most` candidates that a body of bytes is; None for any other body.");
 
@@ -60,11 +70,7 @@ static PyObject *read_body(Reader *reader, PyObject *const *args, Py_ssize_t giv
     }
     const char *text = PyBytes_AS_STRING(args[0]);
     Request *request = read_request(reader, text, text + PyBytes_GET_SIZE(args[0]), most);
-    if (request == NULL) {
-        PyErr_Clear(); /* whatever it was, the other way meets it again, and says what it is */
-        Py_RETURN_NONE;
-    }
-    return (PyObject *)request;
+    return found_or_none(request);
 }
 
 PyDoc_STRVAR(join_doc, "join(requests, most) -> tuple | None\n\n"
@@ -175,8 +181,28 @@ static void free_reader(Reader *reader)
     Py_TYPE(reader)->tp_free(reader);
 }
 
+PyDoc_STRVAR(tensors_doc, "tensors(described, data, most) -> Request | None\n\n"
+"The same for tensors of the Open Inference Protocol, which a list of JSON objects describes, and whose data are bytes in a row.");
+
+static PyObject *tensors(Reader *reader, PyObject *const *args, Py_ssize_t given)
+{
+    Py_buffer data;
+    if (given != 3 || !PyList_CheckExact(args[0])) {
+        PyErr_SetString(PyExc_TypeError, "a list of tensors, their data and a number are expected");
+        return NULL;
+    }
+    Py_ssize_t most = PyLong_AsSsize_t(args[2]);
+    if ((most == -1 && PyErr_Occurred()) || PyObject_GetBuffer(args[1], &data, PyBUF_SIMPLE) < 0) {
+        return NULL;
+    }
+    Request *request = read_tensors(reader, args[0], data.buf, (const char *)data.buf + data.len, most);
+    PyBuffer_Release(&data);
+    return found_or_none(request);
+}
+
 static PyMethodDef reader_methods[] = {
     {"read", (PyCFunction)(void (*)(void))read_body, METH_FASTCALL, read_doc},
+    {"tensors", (PyCFunction)(void (*)(void))tensors, METH_FASTCALL, tensors_doc},
     {"join", (PyCFunction)(void (*)(void))join, METH_FASTCALL, join_doc},
     {NULL, NULL, 0, NULL},
 };
@@ -191,8 +217,29 @@ static PyTypeObject ReaderType = {
     .tp_methods = reader_methods,
 };
 
+PyDoc_STRVAR(deeper_doc, "deeper(body, levels) -> bool\n\nWhether bytes that are valid JSON are nested deeper than that.");
+
+static PyObject *deeper(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t given)
+{
+    if (given != 2 || !PyBytes_CheckExact(args[0])) {
+        PyErr_SetString(PyExc_TypeError, "JSON in bytes and a number are expected");
+        return NULL;
+    }
+    Py_ssize_t levels = PyLong_AsSsize_t(args[1]);
+    if (levels == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    const char *body = PyBytes_AS_STRING(args[0]);
+    return PyBool_FromLong(is_deeper(body, body + PyBytes_GET_SIZE(args[0]), levels));
+}
+
+static PyMethodDef functions[] = {
+    {"deeper", (PyCFunction)(void (*)(void))deeper, METH_FASTCALL, deeper_doc},
+    {NULL, NULL, 0, NULL},
+};
+
 static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, .m_name = "_request", .m_doc = "See csrc/reading.c.", .m_size = -1,
+    PyModuleDef_HEAD_INIT, .m_name = "_request", .m_doc = "See csrc/reading.c.", .m_size = -1, .m_methods = functions,
 };
 
 PyMODINIT_FUNC PyInit__request(void)

@@ -4,13 +4,11 @@
 
 enum { MOST_PROBES = 256 }; /* words made to collide are not waited for */
 
-static bool add_word(Table *table, const char *word, size_t length, size_t start, int32_t row)
+static bool add_word(Table *table, const char *word, Py_ssize_t length, size_t start, int32_t row)
 {
-    uint64_t hash = HASH_START;
-    for (size_t i = 0; i < length; i++) {
-        hash = hashed(hash, (unsigned char)word[i]);
-    }
-    uint32_t at = folded(hash) & table->mask, probes = 0;
+    String string = {.bytes = word, .length = length};
+    look_at(&string);
+    uint32_t at = string.hash & table->mask, probes = 0;
     while (table->slots[at].row != FREE && probes++ < MOST_PROBES) {
         at = (at + 1) & table->mask;
     }
@@ -18,8 +16,8 @@ static bool add_word(Table *table, const char *word, size_t length, size_t start
         PyErr_SetString(PyExc_ValueError, "too many words with one hash");
         return false;
     }
-    memcpy(table->words + start, word, length);
-    table->slots[at] = (Slot){folded(hash), (uint32_t)start, (uint32_t)length, row};
+    memcpy(table->words + start, word, (size_t)length);
+    table->slots[at] = (Slot){string.hash, (uint32_t)start, (uint32_t)length, row};
     return true;
 }
 

@@ -41,8 +41,33 @@ static inline uint32_t folded(uint64_t hash)
     return (uint32_t)(hash ^ hash >> 32);
 }
 
-static inline int32_t row_of(const Table *table, uint32_t hash, const char *word, size_t length)
+/* A string: its bytes, their hash, and whether all are ASCII. */
+typedef struct {
+    const char *bytes;
+    Py_ssize_t length;
+    uint32_t hash;
+    bool ascii;
+} String;
+
+/* Sets hash and ascii of one whose bytes are known. */
+static inline void look_at(String *string)
 {
+    uint64_t hash = HASH_START;
+    unsigned char all = 0;
+    for (Py_ssize_t i = 0; i < string->length; i++) {
+        unsigned char byte = (unsigned char)string->bytes[i];
+        hash = hashed(hash, byte);
+        all |= byte;
+    }
+    string->hash = folded(hash);
+    string->ascii = all < 0x80;
+}
+
+static inline int32_t row_of(const Table *table, const String *string)
+{
+    const char *word = string->bytes;
+    size_t length = (size_t)string->length;
+    uint32_t hash = string->hash;
     for (uint32_t at = hash & table->mask;; at = (at + 1) & table->mask) {
         const Slot *slot = &table->slots[at];
         if (slot->row == FREE ||

@@ -34,11 +34,9 @@ class Watch:
         )
 
     def see(self, prices: Any, items: Any, users: Any = None) -> None:
-        tables: tuple[Any, Any] = (users or {}, {"price": prices, "item_id": items})
-        people = max(map(len, tables[0].values()), default=1)
-        feeds = dict.fromkeys(self.layout.features, np.full(len(items), np.nan))
-        feeds["price"] = np.array([np.nan if price is None else price for price in prices], np.float32)
-        self.drift.read(lambda: tables, (people, len(items)), feeds)
+        people = max(map(len, (users or {}).values()), default=1)
+        feeds = self.scorer.read(users or {}, {"price": prices, "item_id": items}, np.arange(len(items)) % people)
+        self.drift.read((people, len(items)), feeds)
 
     def psi(self) -> tuple[dict[str, float], dict[str, float], int]:
         return drifts(self.block, self.layout, WINDOW_S, self.now)
@@ -80,15 +78,20 @@ def test_scores_like_the_reference_have_no_drift_and_others_have(watch: Watch) -
 
 
 def test_missing_and_unknown_values_are_counted(watch: Watch) -> None:
-    watch.see([1.0, None, 3.0, float("nan")], ["i1", "stranger", None, ""])
+    watch.see([1.0, None, 3.0, None], ["i1", "stranger", "i2", "q"], {"city": ["Berlin", "stranger", None, ""]})
     assert watch.counted("price") == [4, 2, 0]
-    assert watch.counted("item_id") == [4, 2, 1]
-    assert watch.counted("city") == [1, 1, 0], "a feature that is not sent is missing"
+    assert watch.counted("item_id") == [4, 0, 2]
+    assert watch.counted("city") == [4, 2, 1]
+    assert watch.counted("age") == [4, 4, 0], "a feature that is not sent is missing"
+    assert watch.counted("user_id") == [4, 4, 0] and watch.counted("category") == [4, 4, 0]
 
 
 def test_a_sequence_is_missing_where_it_is_empty_and_its_members_may_be_unknown(watch: Watch) -> None:
-    watch.see([1.0], ["i1"], {"recent_items": [["i1", "stranger"], [], None, ["i2"]]})
-    assert watch.counted("recent_items") == [4, 2, 1]
+    users: dict[str, Any] = {"recent_items": [["i1", "stranger"], [], None, ["i2"], [None]]}
+    users["recent_actions"] = [["buy", None], [], None, ["sell"], ["buy"]]
+    watch.see([1.0] * 5, ["i1"] * 5, users)
+    assert watch.counted("recent_items") == [5, 3, 1]
+    assert watch.counted("recent_actions") == [5, 3, 1], "what runs along a value that is missing is dropped with it"
 
 
 def test_the_window_forgets(watch: Watch) -> None:

@@ -117,7 +117,7 @@ def test_a_fault_of_the_service_is_a_500_that_says_nothing_of_the_inside(
         raise fault
 
     api = make_api()
-    monkeypatch.setattr(scorer, "score", broken)
+    monkeypatch.setattr(scorer, "scores", broken)
     assert "secret" not in error_of(api.post(PATH, {"inputs": [JSON_ITEM]}), 500)
 
 

@@ -274,7 +274,7 @@ def test_a_fault_of_the_service_is_logged_and_says_nothing_of_the_inside(
     def broken(*arguments: object) -> None:
         raise ZeroDivisionError("secret")
 
-    monkeypatch.setattr(scorer, "score", broken)
+    monkeypatch.setattr(scorer, "scores", broken)
 
     async def talk(stub: Any, lifecycle: Lifecycle) -> None:
         await lifecycle.start()
