@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from service.scoring import plain
+
 Ints = NDArray[np.int64]
 Array = NDArray[Any]
 
@@ -60,9 +62,11 @@ def differing(spans: Spans, values: Array, one: Ints, other: Ints) -> NDArray[np
 def differing_from_before(spans: Spans, values: Array) -> NDArray[np.bool_]:
     """Which rows but the first do not hold the list of the row before: bool [B - 1].
 
-    What `differing` would say, in fewer passes: where two equally long lists follow each other, each value is compared
-    with the one a list's length further on.
+    What `differing` would say, by compiled code or in fewer passes: where two equally long lists follow each other,
+    each value is compared with the one a list's length further on.
     """
+    if (compiled := plain.unlike_before(values, spans.starts, spans.lengths)) is not None:
+        return compiled
     lengths = spans.lengths
     ends = np.cumsum(lengths)
     before = ends - lengths

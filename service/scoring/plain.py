@@ -1,4 +1,4 @@
-"""Columns of plain values as arrays, and raw bytes as strings, by compiled code where it was built (`csrc/plain.c`).
+"""Columns of plain values, raw strings and lists, by compiled code where it was built (`csrc/plain.c`).
 
 A value is plain where nothing has to be decided about it. What is not, and everything where there was no compiler, is
 left to `service.scoring.values`. Knows lists and arrays. Does not know errors.
@@ -43,6 +43,17 @@ def integers(columns: Columns, rows: int) -> NDArray[np.int64] | None:
 def strings(data: memoryview, count: int) -> list[str] | None:
     """So many strings of UTF-8, each behind four bytes of length, the lowest first. None where the data are others."""
     return None if _plain is None or count > len(data) else _plain.strings(data, count)
+
+
+def unlike_before(
+    values: NDArray[Any], starts: NDArray[np.int64], lengths: NDArray[np.int64]
+) -> NDArray[np.bool_] | None:
+    """Which rows but the first have other values than the row before, by their bytes: bool [B - 1]."""
+    if _plain is None or not values.flags.c_contiguous:
+        return None
+    unlike = np.empty(max(0, len(starts) - 1), np.bool_)
+    _plain.unlike_before(values, starts, lengths, unlike)
+    return unlike
 
 
 class Words:

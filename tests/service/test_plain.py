@@ -103,6 +103,22 @@ def test_a_column_that_is_no_list_of_so_many_plain_values_is_left_to_python(colu
     assert plain.numbers([[1.0, 2.0], column], 2) is None
 
 
+def spans(starts: list[int], lengths: list[int]) -> tuple[Any, Any, Any]:
+    return np.array([1, 2, 1], np.int32), np.array(starts), np.array(lengths)
+
+
+@pytest.mark.parametrize(
+    ("starts", "lengths", "unlike"),
+    [([], [], []), ([0], [3], []), ([0, 2, 0, 1], [1, 1, 2, 2], [False, True, True]), ([3, 0], [0, 0], [False])],
+)
+def test_rows_are_unlike_where_length_or_bytes_differ(
+    starts: list[int], lengths: list[int], unlike: list[bool]
+) -> None:
+    values, begin, count = spans(starts, lengths)
+    found = plain.unlike_before(values, begin.astype(np.int64), count.astype(np.int64))
+    assert found is not None and found.tolist() == unlike
+
+
 @pytest.mark.parametrize(
     "call",
     [
@@ -114,6 +130,15 @@ def test_a_column_that_is_no_list_of_so_many_plain_values_is_left_to_python(colu
         lambda: _plain.numbers([[1.0] * 2] * 2, np.empty((2, 2), np.float32).T),
         lambda: _plain.integers([[1]], np.empty((1, 1), np.int64), 2**64),
         lambda: _plain.integers([[1]], np.empty((1, 1), np.int64)),  # type: ignore[call-arg]
+        lambda: _plain.unlike_before(*spans([0, 2], [2, 2]), np.empty(1, np.bool_)),
+        lambda: _plain.unlike_before(*spans([0, 4], [2, 0]), np.empty(1, np.bool_)),
+        lambda: _plain.unlike_before(*spans([0, -1], [2, 1]), np.empty(1, np.bool_)),
+        lambda: _plain.unlike_before(*spans([0, 1], [2, -1]), np.empty(1, np.bool_)),
+        lambda: _plain.unlike_before(*spans([0, 2**62], [2, 2**62]), np.empty(1, np.bool_)),
+        lambda: _plain.unlike_before(*spans([0, 1], [2]), np.empty(1, np.bool_)),
+        lambda: _plain.unlike_before(*spans([0, 1], [2, 2]), np.empty(2, np.bool_)),
+        lambda: _plain.unlike_before(*spans([0, 1], [2, 2]), np.empty(1, np.int64)),
+        lambda: _plain.unlike_before(np.arange(6)[::2], *spans([0, 1], [2, 2])[1:], np.empty(1, np.bool_)),
         lambda: _plain.rows([["a"]], np.empty((1, 1), np.int64), ({},), (), 16),
         lambda: _plain.rows([["a"]], np.empty((1, 1), np.int64), ([],), (1,), 16),  # type: ignore[arg-type]
         lambda: _plain.rows([["a"]], np.empty((1, 1), np.int64), ({"a": "b"},), (1,), 16),  # type: ignore[dict-item]

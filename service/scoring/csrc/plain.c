@@ -1,5 +1,5 @@
 /* Lists of plain values into arrays: what `service/scoring/values.py` does with most columns, many times as fast; and
- * lists of strings out of the raw bytes that the Open Inference Protocol sends them as.
+ * lists of strings out of the raw bytes that the Open Inference Protocol sends them as; and lists beside those before them.
  *
  * A value is plain where nothing has to be decided about it. Each function of lists fills an array [C, N] from C columns, each a list of
  * N values or None for one that is missing throughout, and says whether all was plain; where it was not, the array is to be
@@ -16,6 +16,7 @@
 #include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 /* What one value becomes, in the cell that is its own: false where it is not plain. */
 typedef struct {
@@ -235,11 +236,59 @@ done:
     return found;
 }
 
+PyDoc_STRVAR(unlike_before_doc, "unlike_before(values, starts, lengths, array) -> None\n\n"
+"Whether the values of each row but the first, so many from a start on, are not those of the row before, byte by byte:\n"
+"`starts` and `lengths` are int64 [B], the answers go into an array of bool [B - 1].");
+
+static PyObject *unlike_before(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t given)
+{
+    Py_buffer values, starts, lengths, array;
+    PyObject *done = NULL;
+    if (!expect(given, 4) || PyObject_GetBuffer(args[0], &values, PyBUF_ND) < 0) {
+        return NULL;
+    }
+    if (PyObject_GetBuffer(args[1], &starts, PyBUF_ND) < 0) {
+        goto no_starts;
+    }
+    if (PyObject_GetBuffer(args[2], &lengths, PyBUF_ND) < 0) {
+        goto no_lengths;
+    }
+    if (PyObject_GetBuffer(args[3], &array, PyBUF_CONTIG) < 0) {
+        goto no_array;
+    }
+    const int64_t *start = starts.buf, *length = lengths.buf;
+    const char *bytes = values.buf;
+    Py_ssize_t rows = starts.len / (Py_ssize_t)sizeof(int64_t), count = values.len / values.itemsize;
+    bool good = starts.itemsize == sizeof(int64_t) && lengths.itemsize == sizeof(int64_t) && lengths.len == starts.len &&
+                array.itemsize == 1 && array.len == (rows > 0 ? rows - 1 : 0);
+    for (Py_ssize_t i = 0; good && i < rows; i++) {
+        good = start[i] >= 0 && length[i] >= 0 && start[i] <= count && length[i] <= count - start[i];
+    }
+    if (!good) {
+        PyErr_SetString(PyExc_ValueError, "the rows must lie within the values, and there must be an answer for each but the first");
+    }
+    for (Py_ssize_t i = 1; good && i < rows; i++) {
+        const char *here = bytes + start[i] * values.itemsize, *before = bytes + start[i - 1] * values.itemsize;
+        ((char *)array.buf)[i - 1] =
+            length[i] != length[i - 1] || memcmp(here, before, (size_t)(length[i] * values.itemsize)) != 0;
+    }
+    done = good ? Py_NewRef(Py_None) : NULL;
+    PyBuffer_Release(&array);
+no_array:
+    PyBuffer_Release(&lengths);
+no_lengths:
+    PyBuffer_Release(&starts);
+no_starts:
+    PyBuffer_Release(&values);
+    return done;
+}
+
 static PyMethodDef methods[] = {
     {"numbers", (PyCFunction)(void (*)(void))numbers, METH_FASTCALL, numbers_doc},
     {"integers", (PyCFunction)(void (*)(void))integers, METH_FASTCALL, integers_doc},
     {"rows", (PyCFunction)(void (*)(void))rows, METH_FASTCALL, rows_doc},
     {"strings", (PyCFunction)(void (*)(void))strings, METH_FASTCALL, strings_doc},
+    {"unlike_before", (PyCFunction)(void (*)(void))unlike_before, METH_FASTCALL, unlike_before_doc},
     {NULL, NULL, 0, NULL},
 };
 

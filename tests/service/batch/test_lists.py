@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 
 from service.batch.lists import differing, differing_from_before, hashes, spans_of
+from service.scoring import plain
 
 ROWS: list[list[int] | None] = [[1, 2], None, [], [3], [1, 2], [2, 1], [1, 2, 3], [3]]
 
@@ -39,8 +40,13 @@ def test_equal_lists_have_equal_hashes_and_permuted_ones_do_not() -> None:
     assert len(set(found.tolist())) == 5
 
 
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("hidden", [False, True])
-def test_rows_are_compared_with_those_before_as_any_two_rows_are(hidden: bool) -> None:
+def test_rows_are_compared_with_those_before_as_any_two_rows_are(
+    hidden: bool, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not compiled:
+        monkeypatch.setattr(plain, "_plain", None)
     draw = np.random.default_rng(0)
     lists: list[list[int] | None] = [draw.integers(0, 2, draw.integers(0, 3)).tolist() for _ in range(500)]
     column = pa.array(lists, pa.list_(pa.int64()))
