@@ -352,6 +352,20 @@ def test_known_words_have_their_row_and_of_others_only_short_ascii_is_plain(word
     assert (found and np.frombuffer(reads.join([found], 1)[0][1][0], np.int64).tolist()) == (row and [row])  # type: ignore[index]
 
 
+@pytest.mark.parametrize(
+    ("kind", "datatype", "there", "missing"),
+    [(INTEGER, "INT64", b"\1" * 8, b"\x09" + b"\0" * 7), (NUMBER, "FP32", b"\0" * 4, b"\0\0\xc0\x7f")],
+)
+def test_a_feature_that_must_be_given_is_not_taken_without_a_value(
+    kind: int, datatype: str, there: bytes, missing: bytes
+) -> None:
+    for refuses in (False, True):
+        reads = reader(OF_WORDS._replace(kind=kind, table=None, refuses=refuses))
+        for data, good in ((there, True), (missing, not refuses)):
+            tensor = {"name": "f0", "datatype": datatype, "shape": [1], "parameters": {"binary_data_size": len(data)}}
+            assert (reads.tensors([tensor], memoryview(data), 1) is not None) == good
+
+
 def test_every_word_of_a_large_vocabulary_is_found_and_no_other() -> None:
     words = {f"w{number}": number for number in range(5000)}
     reads = reader(OF_WORDS._replace(table=_request.Table(words), unknown=-7))

@@ -107,6 +107,7 @@ def test_what_else_is_asked_stays_as_it_is(scorer: Scorer) -> None:
         [("price", "FP32", [2], struct.pack("<2f", 0, 0))],
         [("item_id", "BYTES", [0], b"")],
         [("item_id", "BYTES", [-1], b"")],
+        [("item_id", "BYTES", [0], b""), ("price", "FP32", [2], struct.pack("<2f", 0, 0))],
         [("item_id", "BYTES", [True], packed(b"i1"))],
         [("item_id", "BYTES", [2.0], ITEMS[-1])],
         [("item_id", "BYTES", [1025], packed(*[b"i1"] * 1025))],
