@@ -17,21 +17,30 @@ ROWS = {"item_id": ["i1", "i2", "i3"]}
 
 
 class Held:
-    """Stands in for the scorer's `run`: each run waits until it may go on."""
+    """Stands in for the scorer's `run`: each says that it has begun, and waits until it may go on."""
 
     def __init__(self, scorer: Scorer, monkeypatch: pytest.MonkeyPatch, row_ms: float = 0.0) -> None:
-        self.gate, self.runs, self._run = threading.Semaphore(0), list[int](), scorer.run
+        self.began, self.gate = threading.Semaphore(0), threading.Semaphore(0)
+        self.runs, self._run = list[int](), scorer.run
         self.fails = False
         monkeypatch.setattr(scorer, "run", self.run)
         monkeypatch.setattr(scorer, "row_ms", row_ms)
         self._row_user = scorer.manifest.row_user
 
     def run(self, feeds: Feeds) -> Scores:
-        self.gate.acquire()
         self.runs.append(len(feeds[self._row_user]))
+        self.began.release()
+        self.gate.acquire()
         if self.fails:
             raise ScoreInvalid("planted")
         return self._run(feeds)
+
+
+    def go_on(self, times: int = 1) -> None:
+        """Let one run after the other end, each as soon as it has begun; the last may still be ending."""
+        for _ in range(times):
+            assert self.began.acquire(timeout=30)
+            self.gate.release()
 
 
 @contextmanager
@@ -54,11 +63,11 @@ def test_what_waits_while_a_run_is_under_way_shares_the_next(scorer: Scorer, mon
     held, found = Held(scorer, monkeypatch), list[Any]()
     with overlapping() as (overlap, _):
         overlap.put(work(scorer, found.append, "u1"))
-        while overlap._waiting.qsize():  # until the thread has taken the first
-            pass
+        assert held.began.acquire(timeout=30)
         overlap.put(work(scorer, found.append, "u2"))
         overlap.put(work(scorer, found.append, "u3"))
-        held.gate.release(2)
+        held.gate.release()
+        held.go_on()
         overlap.flush()
     assert held.runs == [3, 6]
     for user, scores in zip(alone, found, strict=True):
@@ -70,11 +79,11 @@ def test_a_shared_run_is_short(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) 
     held, found = Held(scorer, monkeypatch, row_ms=0.3), list[Any]()
     with overlapping() as (overlap, _):
         overlap.put(work(scorer, found.append))
-        while overlap._waiting.qsize():
-            pass
+        assert held.began.acquire(timeout=30)
         for _ in range(5):  # 0.9 ms each, of at most 2
             overlap.put(work(scorer, found.append))
-        held.gate.release(4)
+        held.gate.release()
+        held.go_on(3)
         overlap.flush()
     assert held.runs == [3, 6, 6, 3] and len(found) == 6
 
@@ -83,11 +92,11 @@ def test_a_run_takes_at_most_half_of_what_is_under_way(scorer: Scorer, monkeypat
     held, found = Held(scorer, monkeypatch), list[Any]()
     with overlapping() as (overlap, _):
         overlap.put(work(scorer, found.append))
-        while overlap._waiting.qsize():
-            pass
+        assert held.began.acquire(timeout=30)
         for _ in range(4):
             overlap.put(work(scorer, found.append))
-        held.gate.release(3)
+        held.gate.release()
+        held.go_on(2)
         overlap.flush()
     assert held.runs == [3, 9, 3] and len(found) == 5 and overlap.under_way == 0
 

@@ -13,8 +13,6 @@
 #include "cells.h"
 #include "json.h"
 
-/* ---------------------------------------------------------------------------------------------------------- values */
-
 /* The value of a feature at index `i`; null is one that is missing. */
 static inline bool take_value(const char **text, const Reader *reader, const Feature *feature, const Cells *cells, Py_ssize_t i)
 {
@@ -169,7 +167,7 @@ static bool take_top(const char **text, Request *request)
     return true;
 }
 
-/* All of it, with nothing behind it. */
+/* All of it, up to the brace that closes it and the space behind. */
 static bool take_request(const char **text, Request *request, bool *seen, Py_ssize_t most)
 {
     bool user = false;
