@@ -35,7 +35,6 @@ class Held:
             raise ScoreInvalid("planted")
         return self._run(feeds)
 
-
     def go_on(self, times: int = 1) -> None:
         """Let one run after the other end, each as soon as it has begun; the last may still be ending."""
         for _ in range(times):
