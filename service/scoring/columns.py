@@ -146,24 +146,17 @@ class Columns:
         lengths = list(map(len, steps[main.name]))
         for name in names[1:]:
             _check_parallel(steps[name], lengths, name, main.name, place)
-        return self.padded(main, {name: self._members(name, steps[name], lengths, place) for name in names}, lengths)
-
-    def padded(self, main: Sequence, members: Mapping[str, Array], lengths: Any) -> dict[str, Array]:
-        """A group of sequences, each [rows, steps]: of the members of all rows, and of how many each row has.
-
-        Raises: TooManyCandidates.
-        """
-        rows = len(lengths)
+        members = {name: self._members(name, steps[name], lengths, place) for name in names}
         present = ~self.readers[main.name].is_missing(members[main.name])
         source, row, column, width = layout(present, lengths, main.max_length)
         if rows * width > self._max_cells:
             raise TooManyCandidates(
                 f"{rows} rows of up to {width} steps are more than {self._max_cells} values",
-                place=self._place(rows)(main.name),
+                place=place(main.name),
                 remedy="send fewer candidates at once",
             )
         padded: dict[str, Array] = {}
-        for name in members:
+        for name in names:
             reads = self.readers[name]
             padded[name] = np.empty((rows, width), reads.dtype)
             padded[name].fill(reads.missing if reads.fed is None else reads.fed)

@@ -1,6 +1,6 @@
 /* Requests that share a run, as the arrays of one: users and candidates of each follow those of the one before.
  *
- * Knows how sequences are cut and padded, as `Columns.padded` of `service/scoring/columns.py` does. Does not know JSON.
+ * Knows how sequences are cut and padded, as `Columns` of `service/scoring/columns.py` does. Does not know JSON.
  */
 
 #include <math.h>
