@@ -3,6 +3,7 @@
 A ranking request takes the model a millisecond; a task, a scope and a stack of middleware for it cost a fifth of that.
 Requests that have arrived when the loop turns share what a run costs whatever its size. Clients that were answered
 together ask again together, nearly: for as many as last time a tenth of a millisecond is waited, and for no other.
+Connections are let in one a turn; where one has just come, those behind it come first: many at once are no run each.
 What is out of the ordinary in any way (another path, a header to heed, an error, a large request, a service that
 drains) takes the way through the application, which decides and answers alone. Knows uvicorn's httptools protocol.
 Does not know what a prediction is.
@@ -59,6 +60,8 @@ Shortcuts = Mapping[str, Shortcut]  # by route
 
 MAX_BYTES = 256 * 1024
 PATIENCE_S = 1e-4  # in which as many requests as were answered last time are waited for
+WELCOME_S = 1e-2  # in which new connections come before the requests that wait
+WELCOMING = 2  # turns of the loop, for one that has been let in begins to speak in the next
 UNUSUAL = frozenset({b"transfer-encoding", b"content-encoding", b"expect"})
 HEAD = REQUEST_ID.encode() + b": %b\r\ncontent-length: %d\r\n\r\n"
 
@@ -98,6 +101,7 @@ class Turn:
         self.shortcuts, self.paths = shortcuts, Paths(shortcuts)
         self._waiting: list[tuple[str, Posted, ShortcutProtocol]] = []
         self._before, self._since = 0, 0.0  # how many were answered last time; when the first of these came
+        self.welcoming = 0  # turns of the loop in which connections may follow one that has come
 
     def add(self, route: str, asked: Posted, connection: "ShortcutProtocol") -> None:
         """A request, which is answered through `connection.settle` when everything else that is there has been read."""
@@ -107,8 +111,11 @@ class Turn:
         self._waiting.append((route, asked, connection))
 
     def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Answer, or turn once more for those who were answered with these last time."""
-        if 0 < len(self._waiting) < self._before and time.perf_counter() - self._since < PATIENCE_S:
+        """Answer, or turn once more for those who were answered with these last time, or have just come."""
+        waited_s = time.perf_counter() - self._since
+        expected = 0 < len(self._waiting) < self._before and waited_s < PATIENCE_S
+        if expected or (self.welcoming and waited_s < WELCOME_S):
+            self.welcoming = max(0, self.welcoming - 1)
             loop.call_soon(self._turn, loop)
         else:
             self.answer()
@@ -168,6 +175,11 @@ class ShortcutProtocol(GuardedProtocol):
     def holding(self) -> bool:
         """Whether a request is on its way that the application does not know of."""
         return self._body is not None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client has connected."""
+        self.turn.welcoming = WELCOMING
+        super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from service.api.shortcut import ShortcutProtocol
+from service.api.shortcut import WELCOMING, ShortcutProtocol
 
 GONE = 2**31 - 1  # the count of a worker that takes no connections
 
@@ -78,6 +78,7 @@ class SpreadProtocol(ShortcutProtocol):
         """A client has connected, here."""
         self.passed_on = self.spread.pass_on(transport.get_extra_info("socket"), self.number, len(self.connections))
         if self.passed_on:
+            self.turn.welcoming = WELCOMING
             transport.abort()  # closes our copy of the socket only
             return
         super().connection_made(transport)

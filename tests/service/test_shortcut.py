@@ -1,10 +1,14 @@
 """Which requests are answered inside the protocol, and that all others take the way through the application."""
 
 import asyncio
+import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
@@ -14,6 +18,7 @@ from service.api import shortcut
 from service.api.lifecycle import Lifecycle
 from service.api.settings import Limits, Settings
 from service.api.shortcut import MAX_BYTES, Answer, Posted, ShortcutProtocol, shortened_by
+from tests.service.process import ServiceProcess, children
 
 BODY = b'{"a": 1}'
 JSON = b"content-type: application/json\r\n"
@@ -317,3 +322,57 @@ def test_a_body_that_does_not_come_is_refused_as_by_the_application(connect: Con
     while not connection.wire.closed:
         connection.loop.run_until_complete(asyncio.sleep(0.005))
     assert connection.wire.written.startswith(b"HTTP/1.1 408 ")
+
+
+def test_connections_that_have_just_come_are_let_in_before_the_next_run(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shortcut, "WELCOMING", 1_000)
+    monkeypatch.setattr(shortcut, "WELCOME_S", 60.0)
+    connection = connect()
+    connection.protocol.data_received(request())
+    late = connection.connected(Wire())
+    connection.turn()
+    assert connection.turns == []
+    late.data_received(request())
+    connection.kind.turn.welcoming = 1
+    connection.turn()
+    assert connection.turns == [2]
+    late.connection_lost(None)
+
+
+def test_connections_that_do_not_stop_coming_hold_nobody_up_for_long(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shortcut, "WELCOMING", 1_000)
+    monkeypatch.setattr(shortcut, "WELCOME_S", 0.0)
+    connection = connect()
+    connection.protocol.data_received(request())
+    others = [connection.connected(Wire()) for _ in range(2)]
+    connection.turn()
+    assert connection.turns == [1]
+    for protocol in others:
+        protocol.connection_lost(None)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_many_connections_at_once_do_not_wait_for_a_run_each(toy: Path, workers: int) -> None:
+    with ServiceProcess(toy, "--workers", str(workers), "--drain-delay-s", "0", "--admin-port", "0") as service:
+        head = b"POST /v1/predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 35\r\n\r\n"
+
+        def runs() -> int:
+            answer = httpx.get(f"http://127.0.0.1:{service.admin_port}/metrics", trust_env=False).text
+            return int(answer.partition("\nfullfunnel_run_seconds_count ")[2].partition("\n")[0].partition(".")[0])
+
+        before, processes = runs(), [service.process.pid, *children(service)]
+        for pid in processes:
+            os.kill(pid, signal.SIGSTOP)
+        clients = [service.connect() for _ in range(40)]  # which the kernel keeps until it goes on
+        for client in clients:
+            client.sendall(head + b'{"candidates": {"item_id": ["i1"]}}')
+        for pid in processes:
+            os.kill(pid, signal.SIGCONT)
+        for client in clients:
+            assert client.recv(4096).startswith(b"HTTP/1.1 200 OK")
+            client.close()
+        assert 1 <= runs() - before <= 10
