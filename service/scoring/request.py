@@ -109,9 +109,13 @@ class Requests:
         """The request that a body is; None where it is not plain."""
         return self._reader.read(body, max_candidates)
 
-    def tensors(self, described: list[Any], data: memoryview, max_candidates: int) -> Plain | None:
-        """The request that tensors of the Open Inference Protocol are, with raw data one after the other; or None."""
-        return self._reader.tensors(described, data, max_candidates)
+    def tensors(self, body: bytes, length: int, max_candidates: int) -> tuple[Plain, bytes] | None:
+        """The request that tensors of the Open Inference Protocol are, whose data lie behind `length` bytes of JSON.
+
+        And the JSON, with an empty list in place of its inputs. None where it is not plain; where the rest of the JSON
+        is at fault, so is all of it.
+        """
+        return self._reader.tensors(body, length, max_candidates)
 
     def arrays(self, requests: list[Plain]) -> dict[str, Array] | None:
         """An array for each feature: [U] or [N], for a sequence [U or N, steps]. Each request has one user.

@@ -363,7 +363,16 @@ def test_a_feature_that_must_be_given_is_not_taken_without_a_value(
         reads = reader(OF_WORDS._replace(kind=kind, table=None, refuses=refuses))
         for data, good in ((there, True), (missing, not refuses)):
             tensor = {"name": "f0", "datatype": datatype, "shape": [1], "parameters": {"binary_data_size": len(data)}}
-            assert (reads.tensors([tensor], memoryview(data), 1) is not None) == good
+            described = orjson.dumps({"inputs": [tensor]})
+            assert (reads.tensors(described + data, len(described), 1) is not None) == good
+
+
+def test_the_length_of_the_json_lies_within_the_body() -> None:
+    for length in (-1, 3):
+        with pytest.raises(ValueError, match="within the body"):
+            reader(OF_WORDS).tensors(b"{}", length, 1)
+    with pytest.raises(TypeError):
+        reader(OF_WORDS).tensors(bytearray(b"{}"), 2, 1)  # type: ignore[arg-type]
 
 
 def test_every_word_of_a_large_vocabulary_is_found_and_no_other() -> None:

@@ -4,6 +4,8 @@ Knows the fields of requests and answers. Does not know paths, nor which tensors
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -70,29 +72,36 @@ def read_body(scorer: Scorer, limits: Limits, body: bytes, *, header_length: str
     Raises: RequestInvalid.
     """
     end = len(body) if header_length is None else _length(header_length, len(body))
-    request = _object(read_json(body[:end], limits), "request")
-    data = memoryview(body)[end:]
+    whole = partial(_read_whole, scorer, limits, body, end)
+    if end < len(body) and scorer.requests is not None:
+        found = scorer.requests.tensors(body, end, limits.max_candidates)
+        if found is not None:
+            plain, rest = found
+            with suppress(BodyMalformed):  # it is told where in the whole
+                request, requested = _asked(scorer, read_json(rest, limits))
+                return plain_inference(scorer, limits, request["id"], plain, requested, whole)
+    return whole()
+
+
+def _read_whole(scorer: Scorer, limits: Limits, body: bytes, end: int) -> Inference:
+    request, requested = _asked(scorer, read_json(body[:end], limits))
+    tail = _Tail(memoryview(body)[end:])
+    asked = read_inference(scorer, limits, request["id"], _tensors(_list(request, "inputs"), tail), requested)
+    tail.check_empty()
+    return asked
+
+
+def _asked(scorer: Scorer, value: Any) -> tuple[dict[str, Any], list[tuple[str, bool]]]:
+    """The request with an id, and the outputs that it asks for."""
+    request = _object(value, "request")
     parameters = _parameters(request, "parameters")
     binary = _flag(parameters, "binary_data_output", "parameters", default=False)
-    request_id = request.get("id", "")
-    if not isinstance(request_id, str):
+    if not isinstance(request.setdefault("id", ""), str):
         raise ValueInvalid("must be a string", place="id")
     requested = list(_requested(request, binary))
     if binary and not requested:
         requested = [(output.name, True) for output in scorer.manifest.outputs]
-    inputs = _list(request, "inputs")
-
-    def read() -> Inference:
-        tail = _Tail(data)
-        asked = read_inference(scorer, limits, request_id, _tensors(inputs, tail), requested)
-        tail.check_empty()
-        return asked
-
-    if data and scorer.requests is not None:
-        plain = scorer.requests.tensors(inputs, data, limits.max_candidates)
-        if plain is not None:
-            return plain_inference(scorer, limits, request_id, plain, requested, read)
-    return read()
+    return request, requested
 
 
 def answer(scorer: Scorer, asked: Inference) -> tuple[bytes, int | None]:

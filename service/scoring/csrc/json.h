@@ -155,6 +155,33 @@ static inline bool take_number(const char **text, Number *number)
     return true;
 }
 
+/* Behind a value, whatever it is, if it is valid JSON; at the next thing that may end one, if it is not. */
+static inline bool skip_value(const char **text)
+{
+    const char *at = *text;
+    Py_ssize_t depth = 0;
+    for (;; at++) {
+        if (*at == '"') {
+            for (at++; *at != '"'; at++) {
+                at += *at == '\\';
+                if (*at == 0) {
+                    return false;
+                }
+            }
+        } else if (*at == '[' || *at == '{') {
+            depth++;
+        } else if (*at == 0) {
+            return false;
+        } else if (depth == 0 && (*at == ',' || *at == ']' || *at == '}')) {
+            break;
+        } else if (*at == ']' || *at == '}') {
+            depth--;
+        }
+    }
+    *text = at;
+    return true;
+}
+
 /* Whether valid JSON is nested deeper than `levels`. */
 static inline bool is_deeper(const char *at, const char *end, Py_ssize_t levels)
 {

@@ -181,23 +181,47 @@ static void free_reader(Reader *reader)
     Py_TYPE(reader)->tp_free(reader);
 }
 
-PyDoc_STRVAR(tensors_doc, "tensors(described, data, most) -> Request | None\n\n"
-"The same for tensors of the Open Inference Protocol, which a list of JSON objects describes, and whose data are bytes in a row.");
+PyDoc_STRVAR(tensors_doc, "tensors(body, length, most) -> tuple[Request, bytes] | None\n\n"
+"The same for tensors of the Open Inference Protocol, whose data lie in a row behind `length` bytes of JSON that describes them; and the\n"
+"JSON without them, an empty list in their place.");
+
+/* The JSON before and behind the list of inputs, with an empty list between. */
+static PyObject *without(const Inputs *inputs, const char *text, const char *data)
+{
+    Py_ssize_t before = inputs->from - text, behind = data - inputs->to;
+    PyObject *rest = PyBytes_FromStringAndSize(NULL, before + 2 + behind);
+    if (rest != NULL) {
+        char *at = PyBytes_AS_STRING(rest);
+        memcpy(at, text, (size_t)before);
+        memcpy(at + before, "[]", 2);
+        memcpy(at + before + 2, inputs->to, (size_t)behind);
+    }
+    return rest;
+}
 
 static PyObject *tensors(Reader *reader, PyObject *const *args, Py_ssize_t given)
 {
-    Py_buffer data;
-    if (given != 3 || !PyList_CheckExact(args[0])) {
-        PyErr_SetString(PyExc_TypeError, "a list of tensors, their data and a number are expected");
+    if (given != 3 || !PyBytes_CheckExact(args[0])) {
+        PyErr_SetString(PyExc_TypeError, "a body in bytes and two numbers are expected");
         return NULL;
     }
-    Py_ssize_t most = PyLong_AsSsize_t(args[2]);
-    if ((most == -1 && PyErr_Occurred()) || PyObject_GetBuffer(args[1], &data, PyBUF_SIMPLE) < 0) {
+    Py_ssize_t length = PyLong_AsSsize_t(args[1]), most = PyLong_AsSsize_t(args[2]);
+    if (PyErr_Occurred()) {
         return NULL;
     }
-    Request *request = read_tensors(reader, args[0], data.buf, (const char *)data.buf + data.len, most);
-    PyBuffer_Release(&data);
-    return found_or_none(request);
+    if (length < 0 || length > PyBytes_GET_SIZE(args[0])) {
+        PyErr_SetString(PyExc_ValueError, "the length of the JSON is one within the body");
+        return NULL;
+    }
+    const char *text = PyBytes_AS_STRING(args[0]), *data = text + length;
+    Inputs inputs = {NULL, NULL};
+    Request *request = read_tensors(reader, text, data, text + PyBytes_GET_SIZE(args[0]), most, &inputs);
+    PyObject *rest = request == NULL ? NULL : without(&inputs, text, data);
+    if (rest == NULL) {
+        Py_CLEAR(request);
+        return found_or_none(NULL);
+    }
+    return Py_BuildValue("NN", request, rest);
 }
 
 static PyMethodDef reader_methods[] = {

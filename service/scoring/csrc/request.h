@@ -65,8 +65,14 @@ static inline Py_ssize_t rows_of(const Request *request, int side)
 /* The plain request that a body is; NULL for any other, with or without an error set. See reading.c. */
 Request *read_request(Reader *reader, const char *text, const char *end, Py_ssize_t most);
 
-/* The plain request that tensors with raw bytes are; NULL for any other, with or without an error set. See tensors.c. */
-Request *read_tensors(Reader *reader, PyObject *tensors, const char *at, const char *end, Py_ssize_t most);
+/* Where the list of inputs is in the JSON. */
+typedef struct {
+    const char *from, *to;
+} Inputs;
+
+/* The plain request that tensors are whose data lie behind the JSON that describes them; NULL for any other, with or without an
+ * error set. See tensors.c. */
+Request *read_tensors(Reader *reader, const char *text, const char *data, const char *end, Py_ssize_t most, Inputs *inputs);
 
 /* What `Reader.join` answers; NULL with an error set. See joining.c. */
 PyObject *join_requests(const Reader *reader, PyObject *const *requests, Py_ssize_t count, Py_ssize_t most);

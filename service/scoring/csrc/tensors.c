@@ -1,13 +1,14 @@
-/* A request as tensors of the Open Inference Protocol, whose data are raw bytes one after the other: what `service/api/v2` and
- * `service/scoring/columns.py` do with most of them, without an object for each value.
+/* A request as tensors of the Open Inference Protocol, whose data are raw bytes behind the JSON that describes them: what
+ * `service/api/v2` and `service/scoring/columns.py` do with most of them, without an object for each value.
  *
- * Plain is a request of one user, in the datatypes that the model announces. `tensors` are the JSON objects that describe them.
- * Knows how a tensor is described and laid out. Does not know errors.
+ * Plain is a request of one user, in the datatypes that the model announces, whose tensors are said what has to be said of them and
+ * nothing else. The rest of the JSON is left to Python. Knows how tensors are described and laid out. Does not know errors.
  */
 
 #include <string.h>
 
 #include "cells.h"
+#include "json.h"
 
 /* What is said of a tensor: of so many rows, and if it is a sequence of so many steps in each. */
 typedef struct {
@@ -15,33 +16,45 @@ typedef struct {
     Py_ssize_t rows, steps, bytes;
 } Tensor;
 
-static PyObject *of(PyObject *tensor, const char *name)
+/* A whole number from 0 on. */
+static bool take_size(const char **text, Py_ssize_t *size)
 {
-    return PyDict_GetItemString(tensor, name);
+    Number number;
+    if (!take_number(text, &number) || !number.is_integer || number.integer < 0) {
+        return false;
+    }
+    *size = (Py_ssize_t)number.integer;
+    return true;
 }
 
-/* A whole number from 0 on, or -1. */
-static Py_ssize_t size_of(PyObject *number)
+/* [rows] or [rows, steps] */
+static bool take_shape(const char **text, Tensor *tensor, int *axes)
 {
-    Py_ssize_t size = number != NULL && PyLong_CheckExact(number) ? PyLong_AsSsize_t(number) : -1;
-    if (size < 0) {
-        PyErr_Clear();
+    if (!take(text, '[') || !take_size(text, &tensor->rows)) {
+        return false;
     }
-    return size < 0 ? -1 : size;
+    *axes = 1;
+    tensor->steps = 1;
+    if (take(text, ',')) {
+        *axes = 2;
+        if (!take_size(text, &tensor->steps)) {
+            return false;
+        }
+    }
+    return take(text, ']');
 }
 
-static const Feature *feature_of(const Reader *reader, PyObject *name, bool *seen)
+/* {"binary_data_size": bytes} */
+static bool take_parameters(const char **text, Tensor *tensor)
 {
-    String string = {0};
-    if (name == NULL || !PyUnicode_CheckExact(name)) {
-        return NULL;
-    }
-    string.bytes = PyUnicode_AsUTF8AndSize(name, &string.length);
-    if (string.bytes == NULL) {
-        return NULL;
-    }
-    look_at(&string);
-    int32_t number = row_of(reader->names, &string);
+    String name;
+    return take(text, '{') && take_string(text, &name) && is(&name, "binary_data_size") && take(text, ':') &&
+           take_size(text, &tensor->bytes) && take(text, '}');
+}
+
+static const Feature *feature_of(const Reader *reader, const String *name, bool *seen)
+{
+    int32_t number = row_of(reader->names, name);
     if (number == FREE || number >= reader->count || seen[number]) {
         return NULL;
     }
@@ -49,28 +62,42 @@ static const Feature *feature_of(const Reader *reader, PyObject *name, bool *see
     return &reader->features[number];
 }
 
-/* Whether it says what every tensor with raw bytes says, and nothing else, and it all is plain. */
-static bool describe(PyObject *described, const Reader *reader, bool *seen, Tensor *tensor)
+/* An object that says what every tensor with raw bytes says, and nothing else, and it all is plain. */
+static bool take_description(const char **text, const Reader *reader, bool *seen, Tensor *tensor)
 {
     static const char *const DATATYPES[KINDS] = {[WORD] = "BYTES", [INTEGER] = "INT64", [NUMBER] = "FP32", [TEXT] = "BYTES"};
-    if (!PyDict_CheckExact(described) || PyDict_GET_SIZE(described) != 4) {
+    enum { NAME = 1, DATATYPE = 2, SHAPE = 4, PARAMETERS = 8, ALL = 15 };
+    String name, datatype;
+    int said = 0, axes = 0;
+    if (!take(text, '{')) {
         return false;
     }
-    PyObject *datatype = of(described, "datatype"), *shape = of(described, "shape"), *more = of(described, "parameters");
-    tensor->feature = feature_of(reader, of(described, "name"), seen);
-    if (tensor->feature == NULL || datatype == NULL || !PyUnicode_CheckExact(datatype) || shape == NULL ||
-        !PyList_CheckExact(shape) || more == NULL || !PyDict_CheckExact(more) || PyDict_GET_SIZE(more) != 1) {
+    do {
+        String key;
+        int field = 0;
+        if (!take_string(text, &key) || !take(text, ':')) {
+            return false;
+        }
+        if (is(&key, "name") && take_string(text, &name)) {
+            field = NAME;
+        } else if (is(&key, "datatype") && take_string(text, &datatype)) {
+            field = DATATYPE;
+        } else if (is(&key, "shape") && take_shape(text, tensor, &axes)) {
+            field = SHAPE;
+        } else if (is(&key, "parameters") && take_parameters(text, tensor)) {
+            field = PARAMETERS;
+        }
+        if (field == 0 || (said & field) != 0) {
+            return false;
+        }
+        said |= field;
+    } while (take(text, ','));
+    if (said != ALL || !take(text, '}')) {
         return false;
     }
-    bool sequence = tensor->feature->sequence;
-    if (PyUnicode_CompareWithASCIIString(datatype, DATATYPES[tensor->feature->kind]) != 0 ||
-        PyList_GET_SIZE(shape) != 1 + sequence) {
-        return false;
-    }
-    tensor->rows = size_of(PyList_GET_ITEM(shape, 0));
-    tensor->steps = sequence ? size_of(PyList_GET_ITEM(shape, 1)) : 1;
-    tensor->bytes = size_of(of(more, "binary_data_size"));
-    return tensor->rows > 0 && tensor->steps >= 0 && tensor->bytes >= 0;
+    tensor->feature = feature_of(reader, &name, seen);
+    return tensor->feature != NULL && is(&datatype, DATATYPES[tensor->feature->kind]) &&
+           axes == 1 + tensor->feature->sequence && tensor->rows > 0;
 }
 
 /* Strings, each behind four bytes of its length, the lowest first. */
@@ -141,11 +168,15 @@ static bool take_tensor(Request *request, const Tensor *tensor, const char *at)
     return take_numbers(feature, &cells, first, count, at, tensor->bytes);
 }
 
-static bool take_tensors(Request *request, bool *seen, PyObject *tensors, const char *at, const char *end, Py_ssize_t most)
+/* The list of what describes the tensors whose data lie from `at` to `end`, one behind the other. */
+static bool take_tensors(const char **text, Request *request, bool *seen, const char *at, const char *end, Py_ssize_t most)
 {
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(tensors); i++) {
+    if (!take(text, '[')) {
+        return false;
+    }
+    do {
         Tensor tensor;
-        if (!describe(PyList_GET_ITEM(tensors, i), request->reader, seen, &tensor) || tensor.bytes > end - at) {
+        if (!take_description(text, request->reader, seen, &tensor) || tensor.bytes > end - at) {
             return false;
         }
         if (tensor.feature->side == ITEM && request->count == 0) {
@@ -161,14 +192,46 @@ static bool take_tensors(Request *request, bool *seen, PyObject *tensors, const 
             return false;
         }
         at += tensor.bytes;
-    }
-    return at == end;
+    } while (take(text, ','));
+    return at == end && take(text, ']');
 }
 
-Request *read_tensors(Reader *reader, PyObject *tensors, const char *at, const char *end, Py_ssize_t most)
+/* The fields of the object: the list of inputs, which is taken and whose place is told, and others, whatever they are: Python reads
+ * them, and sees to the end of the object. */
+static bool take_fields(const char *text, Request *request, bool *seen, const char *data, const char *end, Py_ssize_t most,
+                        Inputs *inputs)
+{
+    if (!take(&text, '{')) {
+        return false;
+    }
+    do {
+        String field;
+        if (!take_string(&text, &field) || !take(&text, ':')) {
+            return false;
+        }
+        if (!is(&field, "inputs")) {
+            if (!skip_value(&text)) {
+                return false;
+            }
+            skip_space(&text);
+            continue;
+        }
+        if (inputs->from != NULL) {
+            return false;
+        }
+        inputs->from = text;
+        if (!take_tensors(&text, request, seen, data, end, most)) {
+            return false;
+        }
+        inputs->to = text;
+    } while (take(&text, ','));
+    return text < data;
+}
+
+Request *read_tensors(Reader *reader, const char *text, const char *data, const char *end, Py_ssize_t most, Inputs *inputs)
 {
     bool *seen;
     Request *request = begin(reader, &seen);
-    bool plain = request != NULL && take_tensors(request, seen, tensors, at, end, most);
+    bool plain = request != NULL && take_fields(text, request, seen, data, end, most, inputs);
     return finish(request, seen, plain);
 }

@@ -1,9 +1,11 @@
 """Tensors with raw bytes, read by compiled code: what Python makes of them, or nothing."""
 
+import json
 import struct
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -169,6 +171,116 @@ def test_what_is_described_otherwise_is_left_to_python(scorer: Scorer, change: d
     assert is_plain(scorer, *body_of({"inputs": [entry]}, ITEMS[-1]))
     assert not is_plain(scorer, *body_of({"inputs": [{**entry, **change}]}, ITEMS[-1]))
     assert not is_plain(scorer, *body_of({"inputs": [3]}, ITEMS[-1]))
+
+
+ENTRY = b'{"name":"item_id","datatype":"BYTES","shape":[2],"parameters":{"binary_data_size":12}}'
+
+
+@pytest.mark.parametrize(
+    "described",
+    [
+        b'{"inputs":[%b]}',
+        b'\n{ "inputs" : [ %b ] } ',
+        b'{"id":"\\"]}\\\\","inputs":[%b],"parameters":{"a":[1,{"b":"}"}],"binary_data_output":true}}',
+        b'{"parameters":{"inputs":[]},"inputs":[%b],"outputs":[{"name":"pctr"}]}',
+        '{"id":"\u6771","inputs":[%b]}'.encode(),
+        b'{"id":"","outputs":null,"x":-1.5e3,"y":false,"inputs":[%b]}',
+    ],
+)
+def test_whatever_stands_beside_the_inputs_is_read_by_python(scorer: Scorer, described: bytes) -> None:
+    described = described.replace(b"%b", ENTRY)
+    assert is_plain(scorer, described + ITEMS[-1], len(described))
+
+
+@pytest.mark.parametrize("first", [b"x" * ord(" "), b"x" * ord("}"), b"x" * ord(",")])
+def test_data_that_look_like_json_are_no_part_of_it(scorer: Scorer, first: bytes) -> None:
+    assert is_plain(scorer, *sent(("item_id", "BYTES", [2], packed(first, b"i1"))))
+    described = b'{"inputs":[%b]' % ENTRY.replace(b"12", b"129")  # without the brace that the data begin with
+    assert not is_plain(scorer, described + packed(first), len(described))
+
+
+def described_as(*tensors: Tensor) -> list[dict[str, Any]]:
+    return list(orjson.loads(sent(*tensors)[0][: sent(*tensors)[1]])["inputs"])
+
+
+def test_a_list_of_inputs_that_ends_in_the_data_is_none(scorer: Scorer) -> None:
+    tensors: list[Tensor] = [("price", "FP32", [1], b"]}\0\0"), ("item_id", "BYTES", [1], packed(b"i1"))]
+    body, length = sent(*tensors)
+    assert is_plain(scorer, body, length)
+    assert not is_plain(scorer, body[: length - 2] + body[length:], length - 2)
+
+
+def test_of_two_lists_of_inputs_python_takes_the_last(scorer: Scorer) -> None:
+    item, user = (json.dumps(described_as((name, "BYTES", [1], b"????i1"))) for name in ("item_id", "user_id"))
+    described = f'{{"inputs":{item},"inputs":{user}}}'.encode()
+    assert not is_plain(scorer, described + packed(b"i1"), len(described))
+
+
+@pytest.mark.parametrize("field", ["name", "datatype", "shape", "parameters"])
+def test_what_is_not_said_of_a_tensor_is_not_what_was_said_of_the_one_before(scorer: Scorer, field: str) -> None:
+    tensors: list[Tensor] = [(name, "BYTES", [1], packed(b"u1")) for name in ("item_id", "user_id", "city")]
+    entries = described_as(*tensors)
+    assert is_plain(scorer, *body_of({"inputs": entries}, packed(b"u1") * 3))
+    del entries[2][field]
+    assert not is_plain(scorer, *body_of({"inputs": entries}, packed(b"u1") * 3))
+
+
+@pytest.mark.parametrize(
+    "described",
+    [
+        b'{"inputs":[%b],"inputs":[%b]}',
+        b'{"inputs":[%b],"inp\\u0075ts":[]}',
+        b'{"inp\\u0075ts":[%b]}',
+        b'{"inputs":[%b,]}',
+        b'{"inputs":[%b]]}',
+        b'{"inputs":[%b]}}',
+        b'{"inputs":[%b],}',
+        b'{"inputs":[%b],"id":}',
+        b'{"inputs":[%b],"id":7}',
+        b'{"inputs":[%b],"id":"\xff"}',
+        b'{"inputs":[%b],"id":[1}}',
+        b'[{"inputs":[%b]}]',
+        b'{"x":{"inputs":[%b]}}',
+        b'{"inputs":{"x":[%b]}}',
+        b'{"inputs":[[%b]]}',
+        b'{"inputs":[]}',
+        b'{"inputs":null}',
+        b'{"inputs":[%b]',
+        b'{"inputs":[%b',
+        b"",
+    ],
+)
+def test_json_that_is_out_of_the_ordinary_is_left_to_python(scorer: Scorer, described: bytes) -> None:
+    described = described.replace(b"%b", ENTRY)
+    assert not is_plain(scorer, described + ITEMS[-1], len(described))
+
+
+def test_json_at_fault_behind_the_inputs_is_told_where_it_is_in_the_body(scorer: Scorer) -> None:
+    described = b'{"inputs":[%b],"id":}' % ENTRY
+    with pytest.raises(RequestInvalid) as raised:
+        read(scorer, described + ITEMS[-1], len(described))
+    assert raised.value.place == f"byte {len(described) - 1}"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"shape":[2],', b""),
+        (b'"shape":[2],', b'"shape":[2],"shape":[2],'),
+        (b'"shape":[2],', b'"shape":[],'),
+        (b'"shape":[2],', b'"shape":[02],'),
+        (b'"shape":[2],', b'"shape":[2,1,1],'),
+        (b'"shape":[2],', b'"shape":[2e0],'),
+        (b'"item_id"', b'"item\\u005fid"'),
+        (b'{"binary_data_size":12}', b'{"binary_data_size":12,"binary_data_size":12}'),
+        (b'{"binary_data_size":12}', b"{}"),
+        (b"}}", b'},"x":1}'),
+        (b"}}", b"}"),
+    ],
+)
+def test_a_description_that_is_out_of_the_ordinary_is_left_to_python(scorer: Scorer, old: bytes, new: bytes) -> None:
+    described = b'{"inputs":[%b]}' % ENTRY.replace(old, new)
+    assert not is_plain(scorer, described + ITEMS[-1], len(described))
 
 
 @settings(max_examples=1000)
