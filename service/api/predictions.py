@@ -6,7 +6,7 @@ answer: it is given functions that do.
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -47,7 +47,7 @@ class Predictions:
         read: Callable[[Scorer, Limits, bytes], Asked],
         answer: Callable[[Scorer, Asked], Answer],
         response: Callable[[Answer], Response],
-        media_types: Collection[str] = JSON,
+        media_types: frozenset[str] = JSON,
     ) -> Response:
         """One prediction over HTTP.
 

@@ -7,7 +7,9 @@ beside the application. Knows uvicorn's httptools protocol. Does not know routes
 
 import asyncio
 import re
+import time
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -36,7 +38,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._receiving: str = IDLE
         self._head_bytes = self._pieces = 0
         self._refusal: Kind | None = None
-        self._patience: asyncio.TimerHandle | None = None
+        self._deadline: float | None = None  # until which a request that has been begun must be there
+        self._patience: asyncio.TimerHandle | None = None  # looks whether it is; one for many requests
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected, and has so long to say something."""
@@ -46,6 +49,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone."""
         self._received()
+        if self._patience is not None:
+            self._patience.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -65,15 +70,10 @@ class GuardedProtocol(HttpToolsProtocol):
         self._receiving, self._head_bytes, self._pieces = HEAD, 0, 0
         self._expect()
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A header line."""
-        super().on_header(name, value)
-        if len(self.headers) > self.limits.max_headers:
-            self._refuse(kind_of_status(431))
-
     def on_headers_complete(self) -> None:
         """The head is there; the application starts."""
-        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > self.limits.max_head_bytes:
+        head_bytes = len(self.url) + sum(map(len, chain.from_iterable(self.headers)))
+        if len(self.headers) > self.limits.max_headers or head_bytes > self.limits.max_head_bytes:
             self._refuse(kind_of_status(431))
         if self.parser.should_upgrade():  # CONNECT, or an upgrade header that came in two pieces
             self._refuse(kind_of_status(400))
@@ -123,17 +123,23 @@ class GuardedProtocol(HttpToolsProtocol):
         raise Refused
 
     def _expect(self) -> None:
-        if self._patience is None:
-            self._patience = self.loop.call_later(self.limits.receive_timeout_s, self._out_of_patience)
+        if self._deadline is None:
+            self._deadline = time.monotonic() + self.limits.receive_timeout_s
+            if self._patience is None:
+                self._patience = self.loop.call_later(self.limits.receive_timeout_s, self._out_of_patience)
 
     def _received(self) -> None:
-        self._receiving = IDLE
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+        self._receiving, self._deadline = IDLE, None
 
     def _out_of_patience(self) -> None:
         self._patience = None
+        if self._deadline is None:
+            return
+        left_s = self._deadline - time.monotonic()
+        if left_s > 0:
+            self._patience = self.loop.call_later(left_s, self._out_of_patience)
+            return
+        self._deadline = None
         if self.transport.is_closing():
             return
         if self._receiving == IDLE:

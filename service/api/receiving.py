@@ -3,8 +3,9 @@
 Knows content types and sizes. Does not know what is in the body. How long it may take is `protocol.py`'s to say.
 """
 
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import lru_cache
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -16,14 +17,15 @@ from service.api.settings import SMALL_PIECE, Limits
 JSON = frozenset({"application/json"})
 
 
-def check_media_type(request: Request, accepted: Collection[str] = JSON) -> None:
+def check_media_type(request: Request, accepted: frozenset[str] = JSON) -> None:
     """Raises: HTTPException 415 unless the body is of an accepted type ("": none is named), and not compressed."""
     plain = request.headers.get("content-encoding", "identity").strip().lower() == "identity"
     if not is_accepted(request.headers.get("content-type", ""), accepted) or not plain:
         raise HTTPException(415)
 
 
-def is_accepted(content_type: str, accepted: Collection[str] = JSON) -> bool:
+@lru_cache(maxsize=64)
+def is_accepted(content_type: str, accepted: frozenset[str] = JSON) -> bool:
     """Whether the header names an accepted type, in UTF-8."""
     media_type, _, parameters = content_type.partition(";")
     return media_type.strip().lower() in accepted and parameters.strip().lower() in ("", "charset=utf-8")

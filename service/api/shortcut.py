@@ -46,7 +46,7 @@ class Shortcut(Protocol):
     """What answers requests past the application, if their bodies are of one of these types."""
 
     @property
-    def media_types(self) -> Collection[str]:
+    def media_types(self) -> frozenset[str]:
         """Of bodies; "" is none."""
 
     def begin(self, asked: Sequence[Posted], settle: Callable[[int, Answer | None], None]) -> None:
@@ -166,6 +166,7 @@ class ShortcutProtocol(GuardedProtocol):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._body: list[bytes] | None = None  # of a request that may be answered here
+        self._fields: Mapping[bytes, bytes] = {}  # its headers
         self._route, self._name = "", ""
         self._held = 0
         self._began = 0.0
@@ -219,7 +220,7 @@ class ShortcutProtocol(GuardedProtocol):
             super().finish()
         else:
             self.waits = True
-            self.turn.add(self._route, Posted(b"".join(self._body), self._name, dict(self.headers)), self)
+            self.turn.add(self._route, Posted(b"".join(self._body), self._name, self._fields), self)
 
     def settle(self, answer: Answer | None) -> None:
         """Answer the request that waits, or let the application do it after all."""
@@ -238,13 +239,13 @@ class ShortcutProtocol(GuardedProtocol):
             self._hand_over()
         super().shutdown()
 
-    def _ordinary_size(self, media_types: Collection[str]) -> int:
+    def _ordinary_size(self, media_types: frozenset[str]) -> int:
         """The size of the body of a request that nothing but the scorer has to look at; 0 for any other."""
         if self.answering or self.pipeline or self.lifecycle.draining or self.flow.write_paused:
             return 0
         if self.parser.get_method() != b"POST" or not self.parser.should_keep_alive():
             return 0
-        headers = dict(self.headers)
+        self._fields = headers = dict(self.headers)
         content_type = headers.get(b"content-type", b"").decode("latin-1")
         if not UNUSUAL.isdisjoint(headers) or not is_accepted(content_type, media_types):
             return 0

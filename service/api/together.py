@@ -5,7 +5,7 @@ that. What would take long, waits for others, or is at fault is left to the appl
 or an answer: it is given functions that do.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +31,7 @@ class Exchange(Generic[Asked]):
     read: Callable[[Scorer, Limits, Posted], Asked]
     arrays: Callable[[Scorer, Sequence[Asked]], Feeds]
     answers: Callable[[Scorer, Sequence[Asked], Scores], list[Answer]]
-    media_types: Collection[str] = JSON
+    media_types: frozenset[str] = JSON
 
 
 class Together(Generic[Asked]):

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -376,3 +377,15 @@ def test_many_connections_at_once_do_not_wait_for_a_run_each(toy: Path, workers:
             assert client.recv(4096).startswith(b"HTTP/1.1 200 OK")
             client.close()
         assert 1 <= runs() - before <= 10
+
+
+def test_patience_counts_from_the_first_byte_of_each_request(connect: Connect) -> None:
+    connection = connect(receive_timeout_s=0.05)
+    assert connection.send(request()) == "short"
+    connection.loop.run_until_complete(asyncio.sleep(0.03))
+    began = time.monotonic()
+    connection.protocol.data_received(request()[:-3])
+    while not connection.wire.closed:
+        connection.loop.run_until_complete(asyncio.sleep(0.005))
+    assert time.monotonic() - began >= 0.05
+    assert b"HTTP/1.1 408 " in connection.wire.written

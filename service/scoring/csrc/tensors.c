@@ -67,7 +67,7 @@ static bool take_description(const char **text, const Reader *reader, bool *seen
 {
     static const char *const DATATYPES[KINDS] = {[WORD] = "BYTES", [INTEGER] = "INT64", [NUMBER] = "FP32", [TEXT] = "BYTES"};
     enum { NAME = 1, DATATYPE = 2, SHAPE = 4, PARAMETERS = 8, ALL = 15 };
-    String name, datatype;
+    String name = {0}, datatype = {0};
     int said = 0, axes = 0;
     if (!take(text, '{')) {
         return false;
