@@ -21,6 +21,7 @@ VERBS = (
     ("predict", "answer one request from a bundle, without a server", "cli.predict"),
     ("score", "score the rows of tables, exactly once", "cli.score"),
     ("serve", "serve a bundle over HTTP", "cli.serve"),
+    ("key", "make a key for those who may ask a service", "cli.key"),
 )
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 

@@ -22,6 +22,8 @@ classes to statuses, and `cli` turns any of them into one message and a non-zero
     │   └── JobChanged  JobRunning  RowsRefused  WorkerLost  StorageFailed  PlaceForbidden
     ├── SwapRefused           the model that answers cannot be changed as asked
     │   └── SwapBusy  SwapForbidden  SwapInvalid
+    ├── AccessRefused         whoever asks may not
+    │   └── KeyMissing  KeyForbidden
     ├── NotReady              no verified bundle to answer from
     ├── Overloaded            more work at once than the service takes on
     ├── SettingInvalid        a setting of the service is impossible
@@ -254,6 +256,18 @@ class SwapForbidden(SwapRefused):
 
 class SwapInvalid(SwapRefused):
     """The bundle to change to cannot be trusted or served."""
+
+
+class AccessRefused(FullfunnelError):
+    """Whoever asks may not, or has not shown that it may."""
+
+
+class KeyMissing(AccessRefused):
+    """A key is needed, and none came that is known."""
+
+
+class KeyForbidden(AccessRefused):
+    """The key is known, and is not for this."""
 
 
 class NotReady(FullfunnelError):

@@ -10,7 +10,7 @@ from pathlib import Path
 from contract.errors import FullfunnelError
 
 OPTIONS = (
-    *("host", "port", "grpc_port", "admin_host", "admin_port", "insecure", "workers"),
+    *("host", "port", "grpc_port", "admin_host", "admin_port", "keys", "insecure", "workers"),
     *("provider", "intra_op_threads", "drain_delay_s", "log_format"),
 )
 
@@ -23,6 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--grpc-port", type=int, help="port to listen on for gRPC, 0 for any free one (no gRPC)")
     parser.add_argument("--admin-host", help="address to listen on for operators (127.0.0.1)")
     parser.add_argument("--admin-port", type=int, help="port for operators: /metrics; 0 for any free one (none)")
+    parser.add_argument("--keys", help="file of the keys that are good, by `fullfunnel key` (nobody is asked for one)")
     parser.add_argument("--insecure", action="store_true", default=None, help="allow a host that others can reach")
     parser.add_argument("--workers", type=int, help="processes that serve, 0 for one for each core (1)")
     parser.add_argument("--provider", choices=("cpu", "cuda", "auto"), help="what runs the model (cpu)")

@@ -33,6 +33,7 @@ from service.api.swap.switch import Switch
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")  # of a folder beside the bundle, never a way out of there
 MAX_BYTES, MAX_PIECES = 1024, 16  # of a body
+Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 async def start(listener: socket.socket, lifecycle: Lifecycle, switch: Switch, settings: Settings) -> asyncio.Server:
@@ -67,7 +68,7 @@ def create_app(lifecycle: Lifecycle, switch: Switch, *, remote: bool = False) ->
         return Response(orjson.dumps(found), media_type="application/json")
 
     def check_allowed(request: Request) -> None:
-        if not remote:
+        if not remote and lifecycle.keys is None:
             _check_local(request)
 
     def changes(change: Callable[[str | None], Coroutine[Any, Any, None]], *, named: bool) -> Any:
@@ -100,15 +101,22 @@ def create_app(lifecycle: Lifecycle, switch: Switch, *, remote: bool = False) ->
         assert isinstance(error, HTTPException)  # noqa: S101
         return problem(kind_of_status(error.status_code), new_request_id(), headers=error.headers)
 
+    def route(path: str, endpoint: Endpoint, method: str = "GET") -> Route:
+        async def checked(request: Request) -> Response:
+            lifecycle.check_key(path, request.headers.get("authorization", ""))
+            return await endpoint(request)
+
+        return Route(path, checked, methods=[method])
+
     return Starlette(
         routes=[
-            Route("/metrics", metrics),
-            Route("/readyz", ready),
-            Route("/models", models),
-            Route("/swap", changes(switch.swap, named=False), methods=["POST"]),
-            Route("/swap/back", changes(back, named=False), methods=["POST"]),
-            Route("/shadow", changes(switch.shadow, named=True), methods=["POST"]),
-            Route("/shadow", unshadow, methods=["DELETE"]),
+            route("/metrics", metrics),
+            route("/readyz", ready),
+            route("/models", models),
+            route("/swap", changes(switch.swap, named=False), "POST"),
+            route("/swap/back", changes(back, named=False), "POST"),
+            route("/shadow", changes(switch.shadow, named=True), "POST"),
+            route("/shadow", unshadow, "DELETE"),
         ],
         exception_handlers={FullfunnelError: refused, HTTPException: not_served},
     )

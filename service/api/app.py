@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -48,14 +48,27 @@ def create_app(settings: Settings, lifecycle: Lifecycle) -> FastAPI:
         tables.close()
         lifecycle.close()
 
-    app = FastAPI(title="Fullfunnel", lifespan=lifespan, redirect_slashes=False, redoc_url=None)
+    async def check_key(request: Request) -> None:
+        lifecycle.check_key(request.scope["route"].path, request.headers.get("authorization", ""))
+
+    app = FastAPI(
+        title="Fullfunnel",
+        lifespan=lifespan,
+        redirect_slashes=False,
+        redoc_url=None,
+        # a browser sends no key, and the documentation shows what the model takes
+        openapi_url="/openapi.json" if lifecycle.keys is None else None,
+    )
     predictions = Predictions(settings, lifecycle)
     tables = Tables(settings, lifecycle)
     jobs = Jobs(settings, lifecycle)
-    app.include_router(router(settings, lifecycle, predictions))
-    app.include_router(tables_router(tables))
-    app.include_router(jobs_router(jobs))
-    app.include_router(v2_router(lifecycle, predictions))
+    for routes in (
+        router(settings, lifecycle, predictions),
+        tables_router(tables),
+        jobs_router(jobs),
+        v2_router(lifecycle, predictions),
+    ):
+        app.include_router(routes, dependencies=[Depends(check_key)])
     app.add_middleware(Edge, lifecycle=lifecycle)
     app.add_exception_handler(FullfunnelError, _refused)
     app.add_exception_handler(HTTPException, _not_served)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from contract.errors import NotReady, Overloaded
+from service.api.keys import ACCESS, Keys
 from service.api.metrics.cells import Block
 from service.api.metrics.recorder import Recorder
 from service.api.overlap import Overlap
@@ -49,6 +50,7 @@ class Lifecycle:
         self.failure: Exception | None = None
         self.bundle: Path | None = None  # where the model comes from, for processes beside this one
         self.turn = 0  # of the models that have answered since the service began, in every process
+        self.keys = Keys.of(settings.keys)
         self.recorder = recorder or recorder_of(settings, Block(1))
         self.threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="scoring")
         self.waiting = ThreadPoolExecutor(settings.limits.max_concurrency, thread_name_prefix="waiting")
@@ -115,6 +117,11 @@ class Lifecycle:
     def tell(self) -> None:
         """Let the other processes know how things stand."""
         self.recorder.state(self.ready and not self.draining, self._predictions)
+
+    def check_key(self, route: str, authorization: str) -> None:
+        """Raises: KeyMissing, KeyForbidden, where a key is asked for and the header holds none for this route."""
+        if self.keys is not None:
+            self.keys.check(authorization.encode("latin-1", "replace"), ACCESS[route])
 
     @contextmanager
     def prediction(self) -> Iterator[None]:

@@ -14,12 +14,12 @@ def check_exposure(settings: Settings) -> None:
     """Raises: SettingInvalid where other machines could ask without a key, unless that is what was asked for."""
     hosts = {"host": settings.host} | ({} if settings.admin_port is None else {"admin_host": settings.admin_host})
     for name, host in hosts.items():
-        if settings.insecure or _is_loopback(host):
+        if settings.insecure or settings.keys is not None or _is_loopback(host):
             continue
         raise SettingInvalid(
             "other machines can reach this address, and the service asks nobody for a key",
             place=f"{name} {host}",
-            remedy="listen on 127.0.0.1 behind a proxy that does ask, or say --insecure",
+            remedy="give it --keys, or listen on 127.0.0.1 behind a proxy that asks, or say --insecure",
         )
 
 

@@ -34,6 +34,8 @@ class Kind:
 
 # the first row whose class fits decides
 KINDS = (
+    Kind(401, "key-missing", "A key is needed", errors.KeyMissing),
+    Kind(403, "key-forbidden", "The key is not for this", errors.KeyForbidden),
     Kind(400, "body-malformed", "The body is not of its format", errors.BodyMalformed),
     Kind(400, "too-deep", "The JSON is nested too deeply", errors.TooDeep),
     Kind(404, "unknown-model", "A model that is not served here", errors.UnknownModel),
@@ -121,6 +123,8 @@ def problem(
     sent = dict(headers or {})
     if kind.retry_after_s is not None:
         sent["retry-after"] = str(kind.retry_after_s)
+    if kind.status == 401:
+        sent["www-authenticate"] = "Bearer"
     if path == "/v2" or path.startswith("/v2/"):
         return Response(orjson.dumps({"error": sentence(kind, error)}), kind.status, sent, "application/json")
     return Response(document(kind, request_id, error), kind.status, sent, MEDIA_TYPE)

@@ -82,6 +82,8 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second: is it time to go?"""
         self.lifecycle.tell()
+        if self.lifecycle.keys is not None:
+            self.lifecycle.keys.refresh()
         self._switch.tick()
         if self.lifecycle.failure is not None or time.monotonic() >= self._stop_at:
             self.should_exit = True

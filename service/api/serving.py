@@ -18,6 +18,7 @@ import uvicorn
 
 from contract.bundle import Bundle
 from contract.errors import FullfunnelError
+from service.api.keys import Keys
 from service.api.lifecycle import Lifecycle, recorder_of
 from service.api.listening import check_exposure, listen, listen_together, reserve
 from service.api.metrics.cells import Block
@@ -44,6 +45,7 @@ def serve(reading: Reading, settings: Settings) -> int:
     Raises: AddressUnavailable, SettingInvalid, BundleInvalid.
     """
     check_exposure(settings)
+    Keys.of(settings.keys)  # or each worker would say what is wrong with them
     workers = settings.workers or len(os.sched_getaffinity(0))
     return _serve_alone(reading, settings) if workers == 1 else _serve_together(reading, settings, workers)
 

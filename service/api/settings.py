@@ -61,6 +61,7 @@ class Settings(BaseSettings):
     admin_port: int | None = Field(
         default=None, ge=0, le=65535, description="port to listen on for operators; 0: any free one; None: not at all"
     )
+    keys: str | None = Field(default=None, description="file of the keys that are good; None: nobody is asked for one")
     insecure: bool = Field(default=False, description="allow an address other machines reach, without any key")
     workers: int = Field(default=1, ge=0, le=1024, description="processes that serve; 0: one for each core")
     worker_silence_s: float = Field(default=30, ge=2, description="seconds until a worker that hangs is replaced")

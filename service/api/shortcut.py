@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from contract.errors import Overloaded
 from service.api.edge import REQUEST_ID, TRACEPARENT, ids_of
+from service.api.keys import ACCESS
 from service.api.lifecycle import Lifecycle
 from service.api.metrics.families import OK, OTHER
 from service.api.problems import Kind
@@ -196,7 +197,7 @@ class ShortcutProtocol(GuardedProtocol):
     def begin(self) -> None:
         """A head has been accepted: wait for the body, or start the application."""
         route = self.turn.paths.route_of(self.url)
-        if route is not None and (size := self._ordinary_size(self.turn.shortcuts[route[0]].media_types)):
+        if route is not None and (size := self._ordinary_size(route[0])):
             try:
                 self.lifecycle.hold(size)
             except Overloaded:
@@ -239,7 +240,7 @@ class ShortcutProtocol(GuardedProtocol):
             self._hand_over()
         super().shutdown()
 
-    def _ordinary_size(self, media_types: frozenset[str]) -> int:
+    def _ordinary_size(self, route: str) -> int:
         """The size of the body of a request that nothing but the scorer has to look at; 0 for any other."""
         if self.answering or self.pipeline or self.lifecycle.draining or self.flow.write_paused:
             return 0
@@ -247,7 +248,10 @@ class ShortcutProtocol(GuardedProtocol):
             return 0
         self._fields = headers = dict(self.headers)
         content_type = headers.get(b"content-type", b"").decode("latin-1")
-        if not UNUSUAL.isdisjoint(headers) or not is_accepted(content_type, media_types):
+        if not UNUSUAL.isdisjoint(headers) or not is_accepted(content_type, self.turn.shortcuts[route].media_types):
+            return 0
+        keys = self.lifecycle.keys
+        if keys is not None and not keys.admits(headers.get(b"authorization", b""), ACCESS[route]):
             return 0
         accept = headers.get(b"accept", b"*/*")
         if b"*/*" not in accept and b"application/json" not in accept:

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from service.api import shortcut
+from service.api.keys import ACCESS, BATCH, PREDICT, Keys, add_key, new_key
 from service.api.lifecycle import Lifecycle
 from service.api.settings import Limits, Settings
 from service.api.shortcut import MAX_BYTES, Answer, Posted, ShortcutProtocol, shortened_by
@@ -389,3 +390,21 @@ def test_patience_counts_from_the_first_byte_of_each_request(connect: Connect) -
         connection.loop.run_until_complete(asyncio.sleep(0.005))
     assert time.monotonic() - began >= 0.05
     assert b"HTTP/1.1 408 " in connection.wire.written
+
+
+def test_who_has_no_key_for_it_is_left_to_the_application(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(ACCESS, "/short", PREDICT)
+    connection = connect()
+    secrets = []
+    for name, scope in (("good", PREDICT), ("other", BATCH)):
+        secret, key = new_key(name, [scope])
+        add_key(tmp_path / "keys", key)
+        secrets.append(secret.encode())
+    connection.lifecycle.keys = Keys(tmp_path / "keys")
+    answers = [
+        connection.send(request(headers=JSON + LENGTH + b"Authorization: Bearer %b\r\n" % secret))
+        for secret in (secrets[0], secrets[1], b"stranger")
+    ]
+    assert [*answers, connection.send(request())] == ["short", "app", "app", "app"]

@@ -25,7 +25,7 @@ from contract.errors import (
     ValueInvalid,
 )
 from service.api.edge import REQUEST_ID, ids_of
-from service.api.lifecycle import Ids, Lifecycle
+from service.api.lifecycle import Lifecycle
 from service.api.metrics.families import OK
 from service.api.predictions import Predictions
 from service.api.problems import kind_of_error, kind_of_status, sentence
@@ -41,6 +41,7 @@ MESSAGES = message_classes()
 # the status that HTTP would answer -> the code of gRPC
 CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
+    401: grpc.StatusCode.UNAUTHENTICATED,
     403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
     408: grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -99,7 +100,7 @@ class Service:
     """The methods: a request's message in, an answer's message out."""
 
     def __init__(self, lifecycle: Lifecycle, predictions: Predictions) -> None:
-        self._lifecycle, self._predictions = lifecycle, predictions
+        self.lifecycle, self._predictions = lifecycle, predictions
 
     async def server_live(self, body: bytes) -> Any:
         """The process turns."""
@@ -134,24 +135,20 @@ class Service:
 
     async def model_infer(self, body: bytes) -> Any:
         """Score. Raises: RequestInvalid, NotReady, Overloaded, ScoreInvalid."""
-        self._lifecycle.hold(len(body))
+        self.lifecycle.hold(len(body))
         try:
             return await self._predictions.make(read_request, answer, body)
         finally:
-            self._lifecycle.release(len(body))
-
-    def answered(self, route: str, outcome: str, began: float, ids: Ids) -> None:
-        """A call has come to an end."""
-        self._lifecycle.answered(route, outcome, began, ids)
+            self.lifecycle.release(len(body))
 
     def _served(self, name: str, version: str) -> Scorer:
-        scorer = self._lifecycle.scorer
+        scorer = self.lifecycle.scorer
         check_model(scorer, name, version)
         return scorer
 
     def _is_ready(self) -> bool:
         try:
-            self._lifecycle.check_ready()
+            self.lifecycle.check_ready()
         except FullfunnelError:
             return False
         return True
@@ -176,7 +173,7 @@ def handler(service: Service, limits: Limits) -> Any:
         SERVICE,
         {
             name: grpc.stream_unary_rpc_method_handler(
-                partial(_guarded, method, limits.receive_timeout_s, partial(service.answered, f"grpc/{name}")),
+                partial(_guarded, service, f"grpc/{name}", method, limits.receive_timeout_s),
                 response_serializer=lambda message: message.SerializeToString(),
             )
             for name, method in methods.items()
@@ -185,22 +182,25 @@ def handler(service: Service, limits: Limits) -> Any:
 
 
 async def _guarded(
+    service: Service,
+    route: str,
     method: Method,
     receive_timeout_s: float,
-    answered: Callable[[str, float, Ids], None],
     bodies: AsyncIterator[bytes],
     context: Any,
 ) -> Any:
     """The answer, or an error as a code and a sentence; every answer carries an id, as in HTTP."""
-    sent = ((name.encode(), value.encode()) for name, value in context.invocation_metadata() if isinstance(value, str))
+    metadata = dict(context.invocation_metadata())
+    sent = ((name.encode(), value.encode()) for name, value in metadata.items() if isinstance(value, str))
     ids, began = ids_of(sent), time.perf_counter()
     request_id = ids.request_id
     context.set_trailing_metadata(((REQUEST_ID, request_id),))
     error: FullfunnelError | None = None
     try:
+        service.lifecycle.check_key(route, str(metadata.get("authorization", "")))
         body = await asyncio.wait_for(anext(bodies, b""), receive_timeout_s)
         answer = await method(body)
-        answered(OK, began, ids)
+        service.lifecycle.answered(route, OK, began, ids)
         return answer
     except TimeoutError:
         kind = kind_of_status(408)
@@ -211,7 +211,7 @@ async def _guarded(
     except Exception:
         log.exception("request %s failed", request_id, extra=ids._asdict())
         kind = kind_of_status(500)
-    answered(kind.slug, began, ids)
+    service.lifecycle.answered(route, kind.slug, began, ids)
     await context.abort(CODES[kind.status], sentence(kind, error, MAX_DETAILS))
 
 
