@@ -52,7 +52,7 @@ def serve(reading: Reading, settings: Settings) -> int:
 
 def _serve_alone(reading: Reading, settings: Settings) -> int:
     with listen(settings.host, settings.port) as listener, closing(Hub(str(reading.path))) as hub:
-        _say_where(listener)
+        _say_where(listener, settings)
         recorder = recorder_of(settings, Block(1))
         said = hub.open(0)
         lifecycle = Lifecycle(settings, lambda: Scorer.of(reading.take(), settings.scoring), recorder)
@@ -66,7 +66,7 @@ def _serve_alone(reading: Reading, settings: Settings) -> int:
 
 def _serve_together(reading: Reading, settings: Settings, workers: int) -> int:
     listeners = listen_together(settings.host, settings.port, workers)
-    _say_where(listeners[0])
+    _say_where(listeners[0], settings)
     load = _loader(reading.take(), settings)
 
     patience_s = settings.drain_delay_s + settings.stop_timeout_s + GRACE_S
@@ -133,10 +133,11 @@ def _protocol(settings: Settings, lifecycle: Lifecycle) -> type[ShortcutProtocol
     return shortened_by(settings.limits, lifecycle, given)
 
 
-def _say_where(listener: socket.socket) -> None:
+def _say_where(listener: socket.socket, settings: Settings) -> None:
     host, port = listener.getsockname()[:2]
     address = f"[{host}]" if ":" in host else host
-    log.info("listening on http://%s:%d (documentation at /docs)", address, port)
+    more = "documentation at /docs" if settings.keys is None else "for those who have a key"
+    log.info("listening on http://%s:%d (%s)", address, port, more)
 
 
 class Alone(Server):

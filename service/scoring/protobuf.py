@@ -1,11 +1,19 @@
 """The wire format of protocol buffers: the fields of a message, and a field as bytes.
 
-The serving tree holds no `onnx` package; what it must know of a model it reads from the bytes. Knows tags and lengths.
-Does not know any message.
+The serving tree holds no `onnx` package; what it must know of a model it reads from the bytes, by compiled code where
+it was built (`csrc/fields.c`). Knows tags and lengths. Does not know any message.
 """
 
-from collections.abc import Container
+from collections.abc import Collection
 from typing import NamedTuple
+
+try:
+    from service.scoring import _fields
+except ImportError:
+    _fields = None  # type: ignore[assignment]
+
+TURN = 4096  # fields that are read before others get to use the interpreter
+ALL = -1
 
 VARINT, BYTES = 0, 2
 
@@ -24,11 +32,23 @@ class Field(NamedTuple):
     stop: int
 
 
-def fields(data: bytes, start: int, stop: int, wanted: Container[int] | None = None) -> list[Field]:
-    """The fields of the message that lies between two positions: all, or those of the `wanted` numbers.
+def fields(data: bytes, start: int, stop: int, wanted: Collection[int] | None = None) -> list[Field]:
+    """The fields of the message that lies between two positions: all, or those of the `wanted` numbers, up to 62.
 
     Raises: Malformed, IndexError where the data end in a number.
     """
+    found: list[Field] = []
+    if _fields is not None:
+        at, bits = start, ALL if wanted is None else sum(1 << number for number in wanted)
+        while 0 <= at < stop:
+            at = _fields.fields(Field, data, at, stop, bits, TURN, found)
+        if at >= 0:
+            return found
+    return _read(data, start, stop, wanted)
+
+
+def _read(data: bytes, start: int, stop: int, wanted: Collection[int] | None) -> list[Field]:
+    """The same without compiled code."""
     found = []
     at = start
     while at < stop:  # a vocabulary has a hundred thousand: most tags and sizes are one byte, most fields not wanted
