@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
-from service.scoring.protobuf import BYTES, TURN, Field, Malformed, _fields, _read, fields, head, number, varint
+from service.scoring import _fields
+from service.scoring.protobuf import BYTES, TURN, Field, Malformed, _read, fields, head, number, varint
 
 
 def test_every_field_is_found_with_its_content() -> None:
@@ -43,7 +44,6 @@ def outcome(read: Callable[..., list[Field]], *arguments: Any) -> Any:
         return type(error)
 
 
-@pytest.mark.skipif(_fields is None, reason="there is no compiled code")
 @settings(max_examples=1000)
 @given(
     parts=st.lists(st.tuples(st.integers(1, 70), st.sampled_from([0, 1, 2, 2, 3, 5]), st.binary(max_size=9))),
@@ -87,7 +87,6 @@ def test_a_long_message_is_read_in_turns() -> None:
     assert isinstance(found[0], Field) and found == _read(content, 0, len(content), None)
 
 
-@pytest.mark.skipif(_fields is None, reason="there is no compiled code")
 def test_compiled_code_is_told_what_it_has_to_know() -> None:
     arguments: Any
     for arguments in ((int, b"", 0, 0, -1, 1, []), (Field, "", 0, 0, -1, 1, []), (Field, b"", 0, 0, 2**63, 1, [])):
