@@ -52,7 +52,7 @@ class Scorer:
         self.golden: Golden = bundle.golden
         self.row_ms = 0.0  # what one more candidate takes, measured by `of`
         self.session = Session(bundle.files[MODEL], settings)
-        self._through: Callable[[Feeds], Scores] = self.run
+        self._through: Callable[[Feeds], Scores] | None = None  # in place of `run`
         self.observer: Observer | None = None  # of whatever this scorer does from now on
         row_user = Input(name=self.manifest.row_user, dtype="int64", side="item", shape=("candidates",))
         self.inputs = {entry.name: entry for entry in (*self.manifest.inputs, row_user)}
@@ -92,7 +92,7 @@ class Scorer:
 
     def scores(self, feeds: Feeds) -> Scores:
         """The scores for what `read` made, by `run` or the way there is in its place. Raises: ScoreInvalid."""
-        return self._through(feeds)
+        return self.run(feeds) if self._through is None else self._through(feeds)
 
     def run(self, feeds: Feeds) -> Scores:
         """The scores for what `read` made. Raises: ScoreInvalid."""

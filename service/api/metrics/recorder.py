@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from itertools import count
 from threading import Lock
 from typing import Any, Protocol
+from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,18 +143,18 @@ class Recorder:
 
 
 class Watch:
-    """The observer of one scorer, as long as it lives."""
+    """The observer of one scorer, which it does not keep: so that a model goes with the last who has it."""
 
     def __init__(self, recorder: Recorder, scorer: Scorer, drift: Drift | None) -> None:
-        self._recorder, self._scorer, self._drift = recorder, scorer, drift
+        self._recorder, self._scorer, self._drift = recorder, ref(scorer), drift
 
     def read(self, tables: Callable[[], Tables], counts: tuple[int, int], feeds: Any) -> None:
         """A prediction has become arrays."""
         if self._drift is not None:
             with self._recorder.lock:
                 self._drift.read(counts, feeds)
-        if self._recorder.shadow is not None:
-            self._recorder.shadow.offer(self._scorer, tables, feeds)
+        if self._recorder.shadow is not None and (scorer := self._scorer()) is not None:
+            self._recorder.shadow.offer(scorer, tables, feeds)
 
     def ran(self, rows: int, seconds: float, scores: Scores) -> None:
         """The model has run."""
@@ -164,5 +165,5 @@ class Watch:
 
     def failed(self) -> None:
         """The model has failed."""
-        if self._recorder.on_fault is not None:
-            self._recorder.on_fault(self._scorer)
+        if self._recorder.on_fault is not None and (scorer := self._scorer()) is not None:
+            self._recorder.on_fault(scorer)

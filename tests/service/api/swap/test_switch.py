@@ -1,11 +1,13 @@
 """A process's part in a change, with a hub in the same process."""
 
 import asyncio
+import gc
 import resource
 from collections.abc import Callable, Coroutine
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import pytest
 
@@ -54,6 +56,26 @@ def test_models_take_their_places_and_go_back(versions: Path) -> None:
         assert versions_of(switch) == ["1", "2", None]
         await switch.swap()
         assert versions_of(switch) == ["1", "2", None], "what is served already stays"
+
+    play(versions / "1", scenario)
+
+
+def test_a_model_that_nobody_goes_back_to_is_gone_at_once(versions: Path) -> None:
+    async def scenario(switch: Switch, lifecycle: Lifecycle) -> None:
+        first, second = ref(lifecycle.scorer), "2"
+        await switch.swap(second)
+        assert first() is not None, "one can go back to it"
+        gc.disable()  # what refers to itself would wait for this
+        try:
+            await switch.swap("3")
+            assert first() is None
+            await switch.shadow("2")
+            shadow = ref(switch.models["shadow"])
+            assert shadow() is not None
+            await switch.shadow(None)
+            assert shadow() is None
+        finally:
+            gc.enable()
 
     play(versions / "1", scenario)
 
