@@ -8,16 +8,17 @@ Knows the service and its listener for operators. Does not know how a model is c
 """
 
 import argparse
+import json
 import os
 import sys
 import tempfile
 import threading
 from collections.abc import Sequence
+from http.client import HTTPConnection
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import httpx
 import numpy as np
 
 from benchmarks.environment import ROOT
@@ -43,20 +44,31 @@ class Phase(NamedTuple):
 
 
 class Swapper(threading.Thread):
-    """Asks for the other version, `every_s` seconds after it was asked before (0: once that is done), until `stop`."""
+    """Asks for the other version, `every_s` seconds after it was asked before (0: once that is done), until `stop`.
+
+    By one connection and with little Python: it shares the interpreter with what measures the latency.
+    """
 
     def __init__(self, port: int, every_s: float) -> None:
         super().__init__()
         self.swaps, self.stop, self._every_s = 0, threading.Event(), every_s
-        self._url = f"http://127.0.0.1:{port}"
+        self._connection = HTTPConnection("127.0.0.1", port, timeout=60)
 
     def run(self) -> None:
         """Swap."""
         while not self.stop.wait(self._every_s):
-            current = httpx.get(f"{self._url}/models", trust_env=False).json()["current"]["version"]
-            other = {"bundle": "2" if current == "1" else "1"}
-            httpx.post(f"{self._url}/swap", json=other, timeout=60, trust_env=False).raise_for_status()
+            current = self._ask("GET", "/models")["current"]["version"]
+            self._ask("POST", "/swap", b'{"bundle":"2"}' if current == "1" else b'{"bundle":"1"}')
             self.swaps += 1
+        self._connection.close()
+
+    def _ask(self, method: str, path: str, body: bytes | None = None) -> Any:
+        self._connection.request(method, path, body, {"Content-Type": "application/json"})
+        answer = self._connection.getresponse()
+        content = answer.read()
+        if answer.status != 200:
+            raise SystemExit(f"{method} {path}: {answer.status} {content!r}")
+        return json.loads(content)
 
 
 def phase(plan: Plan, port: int, admin: int, every_s: float | None, options: argparse.Namespace) -> Phase:
