@@ -14,7 +14,8 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
-from http.client import HTTPConnection
+from contextlib import closing
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -46,29 +47,28 @@ class Phase(NamedTuple):
 class Swapper(threading.Thread):
     """Asks for the other version, `every_s` seconds after it was asked before (0: once that is done), until `stop`.
 
-    By one connection and with little Python: it shares the interpreter with what measures the latency.
+    With little Python: it shares the interpreter with what measures the latency. `failed` says why it ended early.
     """
 
     def __init__(self, port: int, every_s: float) -> None:
         super().__init__()
-        self.swaps, self.stop, self._every_s = 0, threading.Event(), every_s
-        self._connection = HTTPConnection("127.0.0.1", port, timeout=60)
+        self.swaps, self.stop, self.failed = 0, threading.Event(), ""
+        self._port, self._every_s = port, every_s
 
     def run(self) -> None:
         """Swap."""
-        while not self.stop.wait(self._every_s):
-            current = self._ask("GET", "/models")["current"]["version"]
-            self._ask("POST", "/swap", b'{"bundle":"2"}' if current == "1" else b'{"bundle":"1"}')
-            self.swaps += 1
-        self._connection.close()
+        try:
+            while not self.stop.wait(self._every_s):
+                version = self._ask("GET", "/models")["version"]
+                self._ask("POST", "/swap", b'{"bundle":"2"}' if version == "1" else b'{"bundle":"1"}')
+                self.swaps += 1
+        except (OSError, HTTPException, LookupError) as error:
+            self.failed = f"the model was not changed: {error}"
 
     def _ask(self, method: str, path: str, body: bytes | None = None) -> Any:
-        self._connection.request(method, path, body, {"Content-Type": "application/json"})
-        answer = self._connection.getresponse()
-        content = answer.read()
-        if answer.status != 200:
-            raise SystemExit(f"{method} {path}: {answer.status} {content!r}")
-        return json.loads(content)
+        with closing(HTTPConnection("127.0.0.1", self._port, timeout=60)) as connection:
+            connection.request(method, path, body, {"Content-Type": "application/json"})
+            return json.load(connection.getresponse())["current"]
 
 
 def phase(plan: Plan, port: int, admin: int, every_s: float | None, options: argparse.Namespace) -> Phase:
@@ -82,6 +82,8 @@ def phase(plan: Plan, port: int, admin: int, every_s: float | None, options: arg
         swapper.stop.set()
         if every_s is not None:
             swapper.join()
+    if swapper.failed:
+        raise SystemExit(swapper.failed)
     p50, p99 = np.percentile(outcome.latencies, (50, 99)) * 1e3
     return Phase(float(p50), float(p99), outcome.refused + outcome.unanswered + outcome.wrong(plan), swapper.swaps)
 

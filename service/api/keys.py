@@ -20,7 +20,7 @@ from contract.errors import KeyForbidden, KeyMissing, SettingInvalid
 PREDICT, BATCH, ADMIN, METRICS = SCOPES = ("predict", "batch", "admin", "metrics")
 OPEN = None  # for those who look whether the service is well
 
-# what a key is needed for, by route; a route that is not here cannot be served
+# what a key is needed for, by route; a test sees to it that every route is here
 ACCESS: dict[str, str | None] = {
     "/livez": OPEN,
     "/readyz": OPEN,

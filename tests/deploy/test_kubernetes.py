@@ -199,3 +199,15 @@ def test_numbers_reach_the_service_as_they_were_written(programs: Programs) -> N
     (_, _, environment), *_ = _serving({"chart": manifests})
     assert environment["FULLFUNNEL_MAX_BODY_BYTES"] == "4194304" and environment["FULLFUNNEL_WORKERS"] == "4"
     assert environment["FULLFUNNEL_OVERLAP_MS"] == "0.5"
+
+
+def test_keys_are_a_secret_mounted_whole_so_that_new_ones_are_seen(programs: Programs) -> None:
+    manifests = programs.templated("keys.secret=ours", "monitor.enabled=true", "monitor.secret=theirs")
+    (pod, container, environment), *_ = _serving({"chart": manifests})
+    mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+    assert environment["FULLFUNNEL_KEYS"] == f"{mounts['keys']['mountPath']}/keys"
+    assert "subPath" not in mounts["keys"] and "FULLFUNNEL_INSECURE" not in environment
+    (secret,) = (volume["secret"] for volume in pod["volumes"] if volume["name"] == "keys")
+    assert secret["secretName"] == "ours"
+    (endpoint,) = of_kind(manifests, "ServiceMonitor")["spec"]["endpoints"]
+    assert endpoint["authorization"]["credentials"] == {"name": "theirs", "key": "key"}
