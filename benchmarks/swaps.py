@@ -62,13 +62,17 @@ class Swapper(threading.Thread):
                 version = self._ask("GET", "/models")["version"]
                 self._ask("POST", "/swap", b'{"bundle":"2"}' if version == "1" else b'{"bundle":"1"}')
                 self.swaps += 1
-        except (OSError, HTTPException, LookupError) as error:
+        except (OSError, HTTPException) as error:
             self.failed = f"the model was not changed: {error}"
 
     def _ask(self, method: str, path: str, body: bytes | None = None) -> Any:
         with closing(HTTPConnection("127.0.0.1", self._port, timeout=60)) as connection:
             connection.request(method, path, body, {"Content-Type": "application/json"})
-            return json.load(connection.getresponse())["current"]
+            answer = connection.getresponse()
+            content = answer.read()
+            if answer.status != 200:
+                raise HTTPException(f"{method} {path}: {answer.status} {content!r}")
+            return json.loads(content)["current"]
 
 
 def phase(plan: Plan, port: int, admin: int, every_s: float | None, options: argparse.Namespace) -> Phase:

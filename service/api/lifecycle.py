@@ -1,6 +1,6 @@
 """Which scorer answers, whether the service is ready, and how much it takes on at once.
 
-Knows states and counts. Does not know HTTP, nor how a scorer is loaded: it is given a function that does.
+Knows states, counts and keys. Does not know HTTP, nor how a scorer is loaded: it is given a function that does.
 """
 
 import asyncio

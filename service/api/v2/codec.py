@@ -23,8 +23,6 @@ from service.scoring.scorer import Scorer
 HEADER_LENGTH = "inference-header-content-length"
 # what would change the answer, and is not there: better refused than overlooked
 REFUSED_PARAMETERS = frozenset({"classification", "shared_memory_region"})
-RAW_ENTRY, RAW_SIZE = {"name", "datatype", "shape", "parameters"}, {"binary_data_size"}
-RAW_TYPES = (str, str, list, dict)
 
 
 class _Tail:
@@ -44,18 +42,6 @@ class _Tail:
             )
         taken, self._data = self._data[:size], self._data[size:]
         return taken
-
-    def tensor(self, entry: Any) -> tuple[str, Tensor] | None:
-        """Of an entry that says what every one with raw bytes says, and nothing else; None of any other."""
-        if type(entry) is not dict or entry.keys() != RAW_ENTRY:
-            return None
-        name, datatype, shape, parameters = entry["name"], entry["datatype"], entry["shape"], entry["parameters"]
-        if (type(name), type(datatype), type(shape), type(parameters)) != RAW_TYPES or parameters.keys() != RAW_SIZE:
-            return None
-        size = parameters["binary_data_size"]
-        if type(size) is not int or not 0 <= size <= len(self._data):
-            return None
-        return name, Tensor(datatype, tuple(shape), self.take(size, name))
 
     def check_empty(self) -> None:
         if len(self._data):
@@ -133,7 +119,7 @@ def write_body(scorer: Scorer, asked: Inference, scores: dict[str, NDArray[np.fl
 
 def _tensors(entries: list[Any], tail: _Tail) -> Iterator[tuple[str, Tensor]]:
     for index, entry in enumerate(entries):
-        yield tail.tensor(entry) or _tensor(*_named(entry, f"inputs[{index}]"), tail)
+        yield _tensor(*_named(entry, f"inputs[{index}]"), tail)
 
 
 def _tensor(place: str, entry: dict[str, Any], tail: _Tail) -> tuple[str, Tensor]:
