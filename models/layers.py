@@ -78,13 +78,18 @@ class PairLinear(nn.Module):
         self.item = nn.Parameter(torch.empty(sum(widths_out), widths.item).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(sum(widths_out)).uniform_(-bound, bound))
 
-    def forward(self, x: Pair, offset: Tensor | None = None) -> tuple[Tensor, ...]:
-        """Pair -> [N, H] for each H. `offset`, of the length of all H together, is added to the bias."""
-        bias = self.bias if offset is None else self.bias + offset
+    def forward(self, x: Pair, offset: Tensor | None = None, rows: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Pair -> [N, H] for each H. Of the length of all H together: `offset`, which is added to the bias, and
+        `rows`, which says whose weights an output has, where not its own."""
+        user, item, bias = self.user, self.item, self.bias
+        if rows is not None:
+            user, item, bias = (weight.index_select(0, rows) for weight in (user, item, bias))
+        if offset is not None:
+            bias = bias + offset
         if not torch.compiler.is_exporting():
-            return torch.split(pair_product(x, self.user, self.item, bias), self.widths_out, dim=1)
+            return torch.split(pair_product(x, user, item, bias), self.widths_out, dim=1)
         # onnxruntime would copy the parts out of one product; the product of a part takes its ReLU along
-        parts = (torch.split(weight, self.widths_out) for weight in (self.user, self.item, bias))
+        parts = (torch.split(weight, self.widths_out) for weight in (user, item, bias))
         return tuple(pair_product(x, *part) for part in zip(*parts, strict=True))
 
     def members(self, count: int) -> Tensor:

@@ -1,15 +1,18 @@
 """PLE: experts of each task's own beside shared ones, in levels."""
 
+import warnings
 from typing import Any
 
+import numpy as np
+import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.layers import Bank, Pair, PairLinear
 from models.mmoe import MMoE
-from models.ple import PLE, Gates
+from models.ple import FAINT, PLE, Gates
 from tests.models.small import TASKS, build, own_pair, repeated, shared_pair
 
 PRIVATE, SHARED = 2, 1
@@ -157,3 +160,48 @@ def test_zeroing_a_foreign_private_expert_of_the_last_level_changes_nothing() ->
         parameter[OWN[B]] = 0.0
     assert torch.equal(ple(x)[:, A], before[:, A])
     assert not torch.allclose(ple(x)[:, B], before[:, B], atol=1e-4)
+
+
+# ------------------------------------------------------------------ the exported graph
+
+
+class Told(nn.Module):
+    """Tensors in, logits and every level's gates out, as an exporter wants them."""
+
+    def __init__(self, ple: PLE) -> None:
+        super().__init__()
+        self.ple = ple
+
+    def forward(self, user: Tensor, item: Tensor, row_user: Tensor) -> tuple[Tensor, ...]:
+        x = Pair(user, item, row_user)
+        return self.ple(x), *[gates for gates, _ in self.ple.levels(x)]
+
+
+@pytest.mark.parametrize("levels", [1, 3])
+@torch.no_grad()
+def test_exported_a_foreign_gate_is_the_last_ones_less_forty_whatever_it_was_and_nothing_underflows(
+    levels: int,
+) -> None:
+    ple = network(levels).eval()
+    closed = [[expert not in chosen_by(group) for expert in range(EXPERTS)] for group in range(TASKS + 1)]
+    gates = ple.first.widths_out[0]
+    ple.first.user[:gates][torch.tensor(closed)[: gates // EXPERTS].flatten()] = (
+        1e6  # never trained: it may be anything
+    )
+    for level in range(levels - 1):
+        above = gates_above(ple, level)
+        above.bias[torch.tensor(closed)[: above.count]] = 1e6
+    x = shared_pair(3, 7)
+    assert x.row_user is not None
+    given = (x.user, x.item, x.row_user)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter warns of its own internals
+        program = torch.onnx.export(Told(ple), given, opset_version=20, dynamo=True, verbose=False)
+    assert program is not None
+    session = onnxruntime.InferenceSession(program.model_proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    feeds = {entry.name: part.numpy() for entry, part in zip(session.get_inputs(), given, strict=True)}
+    logits, *found = session.run(None, feeds)
+    assert np.abs(logits - ple(x).numpy()).max() <= 1e-6
+    for weights, (exact, _) in zip(found, ple.levels(x), strict=True):
+        expected = torch.where(exact.isinf(), exact[:, :, -1:] + FAINT, exact)
+        assert np.abs(weights - expected.numpy()).max() <= 1e-5
