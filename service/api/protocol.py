@@ -93,6 +93,11 @@ class GuardedProtocol(HttpToolsProtocol):
         self.finish()
 
     @property
+    def idle(self) -> bool:
+        """Whether the next byte begins a request."""
+        return self._receiving == IDLE
+
+    @property
     def answering(self) -> bool:
         """Whether the application has a request that it has not answered."""
         return self.cycle is not None and not self.cycle.response_complete

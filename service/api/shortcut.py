@@ -1,18 +1,18 @@
 """Small predictions answered inside the protocol and past the application, those of one turn of the loop together.
 
-A ranking request takes the model a millisecond; a task, a scope and a stack of middleware for it cost a fifth of that.
-Requests that have arrived when the loop turns share what a run costs whatever its size. Clients that were answered
-together ask again together, nearly: for as many as last time a tenth of a millisecond is waited, and for no other.
-Connections are let in one a turn; where one has just come, those behind it come first: many at once are no run each.
-What is out of the ordinary in any way (another path, a header to heed, an error, a large request, a service that
-drains) takes the way through the application, which decides and answers alone. Knows uvicorn's httptools protocol.
-Does not know what a prediction is.
+For a ranking request of a millisecond, a task, a scope and a stack of middleware cost a fifth of that. Requests that
+have arrived when the loop turns share what a run costs whatever its size. Clients that were answered together ask
+again together, nearly: for as many as last time a tenth of a millisecond is waited, and for no other. Connections are
+let in one a turn; where one has just come, those behind it come first: many at once are no run each. A client that is
+kept open repeats its head, but for ids: what is the last one byte for byte is not parsed again. What is out of the
+ordinary in any way (another path, a header to heed, an error, a large request, a service that drains) takes the way
+through the application, which decides and answers alone. Knows uvicorn's protocol. Does not know what a prediction is.
 """
 
 import asyncio
-import re
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
@@ -22,6 +22,7 @@ from service.api.edge import REQUEST_ID, TRACEPARENT, ids_of
 from service.api.keys import ACCESS
 from service.api.lifecycle import Lifecycle
 from service.api.metrics.families import OK, OTHER
+from service.api.paths import Paths
 from service.api.problems import Kind
 from service.api.protocol import GuardedProtocol
 from service.api.receiving import is_accepted
@@ -65,34 +66,6 @@ WELCOME_S = 1e-2  # in which new connections come before the requests that wait
 WELCOMING = 2  # turns of the loop, for one that has been let in begins to speak in the next
 UNUSUAL = frozenset({b"transfer-encoding", b"content-encoding", b"expect"})
 HEAD = REQUEST_ID.encode() + b": %b\r\ncontent-length: %d\r\n\r\n"
-
-
-class Paths:
-    """Which route a path takes. A route is a path, or holds one `{name}` for something that is plain.
-
-    >>> paths = Paths(["/v1/predict", "/v2/models/{name}/infer"])
-    >>> paths.route_of(b"/v1/predict"), paths.route_of(b"/v2/models/shop/infer")
-    (('/v1/predict', ''), ('/v2/models/{name}/infer', 'shop'))
-    >>> paths.route_of(b"/v2/models/shop/versions/1/infer"), paths.route_of(b"/v2/models/a%20b/infer")
-    (None, None)
-    """
-
-    def __init__(self, routes: Collection[str]) -> None:
-        self._whole = {route.encode(): (route, "") for route in routes}
-        self._named = {
-            route: re.compile(re.escape(route).replace(r"\{name\}", "([A-Za-z0-9._-]+)").encode())
-            for route in routes
-            if "{name}" in route
-        }
-
-    def route_of(self, path: bytes) -> tuple[str, str] | None:
-        """The route and the name; None where no route is taken."""
-        if path in self._whole:
-            return self._whole[path]
-        for route, pattern in self._named.items():
-            if match := pattern.fullmatch(path):
-                return route, match[1].decode()
-        return None
 
 
 class Turn:
@@ -169,8 +142,9 @@ class ShortcutProtocol(GuardedProtocol):
         self._body: list[bytes] | None = None  # of a request that may be answered here
         self._fields: Mapping[bytes, bytes] = {}  # its headers
         self._route, self._name = "", ""
-        self._held = 0
-        self._began = 0.0
+        self._held, self._began = 0, 0.0
+        self._head, self._size = b"", 0  # of the last request, if it came in one piece and was to be answered here
+        self._unparsed: bytes | None = None  # a request that has the same
         self.waits = False  # for the turn to answer
 
     @property
@@ -188,6 +162,20 @@ class ShortcutProtocol(GuardedProtocol):
         self._release()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        """Some bytes of a request. A head that is the one before, byte for byte, need not be parsed again."""
+        if self._repeats(data):
+            with suppress(Overloaded):
+                self._hold(self._size, [data[len(self._head) :]])
+                self._unset_keepalive_if_required()
+                self._unparsed = data
+                return self.finish()
+        idle = self.idle
+        super().data_received(data)
+        end = data.find(b"\r\n\r\n") + 4
+        alone = idle and self.waits and end + self._held == len(data)
+        self._head, self._size = (data[:end], self._held) if alone else (b"", 0)
+
     def on_message_begin(self) -> None:
         """The first byte of a request line: the request before it, if there is one, is answered first."""
         if self.waits:
@@ -197,13 +185,9 @@ class ShortcutProtocol(GuardedProtocol):
     def begin(self) -> None:
         """A head has been accepted: wait for the body, or start the application."""
         route = self.turn.paths.route_of(self.url)
-        if route is not None and (size := self._ordinary_size(route[0])):
-            try:
-                self.lifecycle.hold(size)
-            except Overloaded:
-                pass
-            else:
-                self._body, self._held, self._began = [], size, time.perf_counter()
+        if route is not None and self._unparsed is None and (size := self._ordinary_size(route[0])):
+            with suppress(Overloaded):
+                self._hold(size, [])
                 self._route, self._name = route
                 return
         super().begin()
@@ -225,12 +209,14 @@ class ShortcutProtocol(GuardedProtocol):
 
     def settle(self, answer: Answer | None) -> None:
         """Answer the request that waits, or let the application do it after all."""
-        if answer is None:
+        if answer is not None:
+            self._release()
+            self._answer(*answer)
+        elif self._unparsed is None:
             self._hand_over()
             super().finish()
         else:
-            self._release()
-            self._answer(*answer)
+            self._parse(self._unparsed)
 
     def shutdown(self) -> None:
         """The server stops: a request that is on its way is still answered."""
@@ -240,21 +226,30 @@ class ShortcutProtocol(GuardedProtocol):
             self._hand_over()
         super().shutdown()
 
+    @property
+    def _free(self) -> bool:
+        return not (self.answering or self.pipeline or self.lifecycle.draining or self.flow.write_paused)
+
+    def _repeats(self, data: bytes) -> bool:
+        """Whether it is a whole request with the head of the last one, and would be answered here again."""
+        if len(data) != len(self._head) + self._size or not self._size or not data.startswith(self._head):
+            return False
+        return not self.waits and self._free and self._admitted(self._route)
+
+    def _admitted(self, route: str) -> bool:
+        keys = self.lifecycle.keys
+        return keys is None or keys.admits(self._fields.get(b"authorization", b""), ACCESS[route])
+
     def _ordinary_size(self, route: str) -> int:
         """The size of the body of a request that nothing but the scorer has to look at; 0 for any other."""
-        if self.answering or self.pipeline or self.lifecycle.draining or self.flow.write_paused:
-            return 0
-        if self.parser.get_method() != b"POST" or not self.parser.should_keep_alive():
+        if not self._free or self.parser.get_method() != b"POST" or not self.parser.should_keep_alive():
             return 0
         self._fields = headers = dict(self.headers)
         content_type = headers.get(b"content-type", b"").decode("latin-1")
         if not UNUSUAL.isdisjoint(headers) or not is_accepted(content_type, self.turn.shortcuts[route].media_types):
             return 0
-        keys = self.lifecycle.keys
-        if keys is not None and not keys.admits(headers.get(b"authorization", b""), ACCESS[route]):
-            return 0
         accept = headers.get(b"accept", b"*/*")
-        if b"*/*" not in accept and b"application/json" not in accept:
+        if not self._admitted(route) or (b"*/*" not in accept and b"application/json" not in accept):
             return 0
         size = headers.get(b"content-length", b"")
         return int(size) if len(size) < 8 and size.isdigit() and int(size) <= MAX_BYTES else 0
@@ -269,6 +264,11 @@ class ShortcutProtocol(GuardedProtocol):
         self.lifecycle.answered(self._route, OK, self._began, ids)
         self.on_response_complete()
 
+    def _hold(self, size: int, pieces: list[bytes]) -> None:
+        """Keep a body of this size, of which so much is there. Raises: Overloaded."""
+        self.lifecycle.hold(size)
+        self._body, self._held, self._began = pieces, size, time.perf_counter()
+
     def _hand_over(self) -> None:
         """From here on this request is the application's."""
         pieces = self._body or []
@@ -277,9 +277,16 @@ class ShortcutProtocol(GuardedProtocol):
         for piece in pieces:
             super().take(piece)
 
+    def _parse(self, data: bytes) -> None:
+        """All of this request is the application's, which has not been parsed."""
+        self._release()
+        self._unparsed = data
+        super().data_received(data)
+        self._unparsed = None
+
     def _release(self) -> None:
         self.lifecycle.release(self._held)
-        self._body, self._held, self.waits = None, 0, False
+        self._body, self._held, self._unparsed, self.waits = None, 0, None, False
 
 
 def shortened_by(limits: Limits, lifecycle: Lifecycle, shortcuts: Shortcuts) -> type[ShortcutProtocol]:
@@ -288,10 +295,5 @@ def shortened_by(limits: Limits, lifecycle: Lifecycle, shortcuts: Shortcuts) -> 
     def refused(kind: Kind) -> None:
         lifecycle.answered(OTHER, kind.slug, time.perf_counter())
 
-    given = {
-        "limits": limits,
-        "lifecycle": lifecycle,
-        "turn": Turn(shortcuts),
-        "refused": staticmethod(refused),
-    }
-    return type("ShortenedBy", (ShortcutProtocol,), given)
+    own = {"limits": limits, "lifecycle": lifecycle, "turn": Turn(shortcuts), "refused": staticmethod(refused)}
+    return type("ShortenedBy", (ShortcutProtocol,), own)

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import random
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -205,6 +207,115 @@ def test_pipelined_requests_are_answered_in_their_order(connect: Connect) -> Non
     connection = connect(lambda _: next(answers))
     other = request(b"POST /other HTTP/1.1")
     assert connection.send(request() + request() + request() + other + request()) == "one app app app app"
+
+
+class Untouched:
+    """A parser that must not be given anything."""
+
+    def feed_data(self, data: bytes) -> None:
+        pytest.fail("it was parsed")
+
+
+def test_a_head_that_is_the_last_one_is_not_parsed_again(connect: Connect) -> None:
+    connection = connect(lambda body: body)
+    traced = JSON + LENGTH + b"x-request-id: mine\r\n"
+    for headers in (JSON + LENGTH, traced, JSON + LENGTH):
+        assert connection.send(request(headers=headers)) == BODY.decode()
+        parser, connection.protocol.parser = connection.protocol.parser, Untouched()  # type: ignore[assignment]
+        assert connection.send(request(headers=headers, body=b'{"b": 2}')) == '{"b": 2}'
+        assert connection.send(request(headers=headers)) == BODY.decode()
+        connection.protocol.parser = parser
+    assert connection.wire.written.count(b"x-request-id: mine\r\n") == 3 and not connection.held()
+    ids = re.findall(rb"x-request-id: ([0-9a-f]{16})\r\n", connection.wire.written)
+    assert len(set(ids)) == 6, "an id for each request that brings none"
+
+
+def test_what_may_have_changed_since_the_last_head_is_looked_at_again(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(ACCESS, "/short", PREDICT)
+    answers = iter([b"one", None, b"two", b"three", b"four", b"never"])
+    connection = connect(lambda _: next(answers), max_buffered_bytes=len(BODY))
+    assert connection.send(request()) == "one"
+    assert connection.send(request()) == "app", "the shortcut leaves it"
+    assert connection.send(request()) == "two"
+    connection.lifecycle.hold(1)
+    assert connection.send(request()) == "app", "there is no room for its body"
+    connection.lifecycle.release(1)
+    assert connection.send(request()) == "three"
+    assert connection.bodies == [BODY] * 2
+    _, key = new_key("other", [PREDICT])
+    add_key(tmp_path / "keys", key)
+    connection.lifecycle.keys = Keys(tmp_path / "keys")
+    assert connection.send(request()) == "app", "it needs a key now"
+    connection.lifecycle.keys = None
+    assert connection.send(request()) == "four"
+    connection.lifecycle.draining = True
+    assert connection.send(request()) == "app", "the service drains"
+    assert connection.held() == 0
+
+
+def test_a_head_counts_from_the_first_byte_of_a_request(connect: Connect) -> None:
+    connection = connect()
+    assert connection.send(request()[:-3]) == ""
+    both = request()[-3:] + request()
+    assert connection.send(both) == "short short"
+    assert connection.send(both).startswith('{"type"'), "which begins with three bytes that are no request"
+    assert connection.wire.closed
+
+
+def test_of_requests_in_one_piece_no_head_is_taken_for_that_of_another(connect: Connect) -> None:
+    connection = connect(lambda body: body)
+    longer = request(headers=JSON + b"content-length: 10\r\n", body=b'{"a": 123}')
+    assert connection.send(request() + longer) == '{"a": 1} {"a": 123}'
+    assert connection.send(request() + b"PO") == '{"a": 1}', "and two bytes of the next request"
+    assert connection.send(longer[2:]) == '{"a": 123}'
+
+
+def test_a_repeated_head_keeps_the_connection(connect: Connect) -> None:
+    connection = connect()
+    connection.protocol.timeout_keep_alive = 0.02  # type: ignore[assignment]
+    assert connection.send(request()) == "short"
+    connection.short.later = True
+    assert connection.send(request()) == ""
+    connection.loop.run_until_complete(asyncio.sleep(0.05))
+    connection.short.finish()
+    assert connection.wire.written.endswith(b"short") and not connection.wire.closed
+
+
+def test_any_bytes_in_any_pieces_are_answered_as_if_every_head_were_parsed(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(body: bytes) -> bytes | None:
+        return None if body.startswith(b"leave") else body or b"nothing"
+
+    heads = [JSON + LENGTH, JSON + LENGTH + b"x-request-id: mine\r\n", JSON + b"content-length: 10\r\n"]
+    bodies = [BODY, b'{"b": 2}', b"leave it", b"\r\n\r\n\r\n\r\n", b"POST /sh", b'{"long": 1}'[:10]]
+    others = [b"\r\n", request(b"POST /other HTTP/1.1"), request(headers=JSON + LENGTH + b"connection: close\r\n")]
+    others += [request(b"POST /short HTTP/1.0"), request(headers=LENGTH), b"junk\r\n\r\n", request()[:-3]]
+    for seed in range(300):
+        drawn = random.Random(seed)
+        pieces, start = list[bytes](), request(headers=drawn.choice(heads), body=b"")
+        for _ in range(drawn.randint(2, 7)):
+            kind = drawn.random()
+            start = request(headers=drawn.choice(heads), body=b"") if kind < 0.3 else start
+            sent = drawn.choice(others) if kind > 0.9 else start + drawn.choice(bodies)
+            cut = drawn.randrange(1, len(sent)) if drawn.random() < 0.2 else len(sent)
+            pieces += [sent[:cut], sent[cut:]] if cut < len(sent) else [sent]
+            if drawn.random() < 0.2 and len(pieces) > 1:
+                pieces[-2:] = [pieces[-2] + pieces[-1]]
+        told = []
+        for parsed in (False, True):
+            with monkeypatch.context() as patch:
+                if parsed:
+                    patch.setattr(ShortcutProtocol, "_repeats", lambda self, data: False)
+                connection = connect(answer)
+                for group in range(0, len(pieces), 2):  # two pieces before the loop turns
+                    if not connection.wire.closed:
+                        connection.send(*pieces[group : group + 2])
+                written = re.sub(rb"(x-request-id: |\"request_id\":\")[0-9a-f]{16}", b"", connection.wire.written)
+                told.append((written, connection.bodies, connection.held(), connection.wire.closed))
+        assert told[0] == told[1], pieces
 
 
 def test_requests_of_one_turn_are_answered_together(connect: Connect) -> None:
