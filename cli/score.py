@@ -63,9 +63,8 @@ def run(args: argparse.Namespace) -> int:
         result = run_job(job, workers=args.workers or _cores(), on=cluster, restart=args.restart, watch=watch)
     seconds = time.perf_counter() - started
     if result.was_done:
-        console.print(
-            f"{args.output} is finished already: {result.rows:,} rows. --restart scores again", soft_wrap=True
-        )
+        already = "was scored before, and is sent now" if result.sent else "is finished already"
+        console.print(f"{args.output} {already}: {result.rows:,} rows. --restart scores again", soft_wrap=True)
     else:
         refused = f", {result.refused:,} of them refused" if result.refused else ""
         console.print(f"{result.rows:,} rows{refused} in {seconds:.1f} s to {args.output}", soft_wrap=True)

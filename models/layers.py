@@ -81,9 +81,8 @@ class PairLinear(nn.Module):
     def forward(self, x: Pair, offset: Tensor | None = None, rows: Tensor | None = None) -> tuple[Tensor, ...]:
         """Pair -> [N, H] for each H. Of the length of all H together: `offset`, which is added to the bias, and
         `rows`, which says whose weights an output has, where not its own."""
-        user, item, bias = self.user, self.item, self.bias
-        if rows is not None:
-            user, item, bias = (weight.index_select(0, rows) for weight in (user, item, bias))
+        weights: list[Tensor] = [self.user, self.item, self.bias]
+        user, item, bias = weights if rows is None else [weight.index_select(0, rows) for weight in weights]
         if offset is not None:
             bias = bias + offset
         if not torch.compiler.is_exporting():

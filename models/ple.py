@@ -117,10 +117,11 @@ class Gates(nn.Module):
 
     def forward(self, xs: Sequence[Tensor]) -> Tensor:
         """At least G times [N, H] -> [N, G, E]."""
-        weight, bias = self.weight, self.bias + self.mask
         if torch.compiler.is_exporting():
-            weight = weight.take_along_dim(self.columns[:, None], dim=2)
+            weight = self.weight.take_along_dim(self.columns[:, None], dim=2)
             bias = self.bias.take_along_dim(self.columns, dim=1) + self.faint
+        else:
+            weight, bias = self.weight, self.bias + self.mask
         return torch.stack(products(xs[: self.count], weight, bias), dim=1)
 
 

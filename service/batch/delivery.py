@@ -35,8 +35,8 @@ def cache_of(url: str) -> Path:
     return Path(caches).expanduser() / "fullfunnel" / "outputs" / hashlib.sha256(url.encode()).hexdigest()[:16]
 
 
-def deliver(job: Job, run: Callable[[Job], R], *, restart: bool) -> R:
-    """Do a job whose output is a URL: `run` does it with an output on this machine, and its answer is the answer.
+def deliver(job: Job, run: Callable[[Job], R], *, restart: bool) -> tuple[R, bool]:
+    """Do a job whose output is a URL: `run` does it, with an output here. Its answer, and whether it was sent.
 
     Raises: what `run` raises; SettingInvalid, TargetExists, TargetUnwritable.
     """
@@ -56,13 +56,13 @@ def deliver(job: Job, run: Callable[[Job], R], *, restart: bool) -> R:
         try:
             there, local = _at(url, job, seen)
             _apart(there.fetch, [there.output.success.name, there.output.summary.name])
-            return run(local)  # which finds it finished, or says what differs
+            return run(local), False  # which finds it finished, or says what differs
         finally:
             shutil.rmtree(seen, ignore_errors=True)
     result = run(local)
     there.send(before)
     shutil.rmtree(cache, ignore_errors=True)
-    return result
+    return result, True
 
 
 def _at(url: str, job: Job, cache: Path) -> tuple["_There", Job]:

@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +38,14 @@ class Watch:
 
 @dataclass(frozen=True)
 class Result:
-    """A finished job. `was_done`: by an earlier run."""
+    """A finished job. `was_done`: by an earlier run. `sent`: to an object store, by this one."""
 
     rows: int
     refused: int
     output: Output
     was_done: bool
     summary: Mapping[str, Any]
+    sent: bool = False
 
 
 def run_job(
@@ -64,7 +65,8 @@ def run_job(
         def run_here(local: Job) -> Result:
             return run_job(local, workers=workers, restart=restart, watch=watch)
 
-        return deliver(job, run_here, restart=restart)
+        result, sent = deliver(job, run_here, restart=restart)
+        return replace(result, sent=sent)
     output = Output.of(job, "parquet")
     with _failing_clearly(output):
         return _run(job, output, workers, on, restart, watch)

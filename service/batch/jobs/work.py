@@ -13,6 +13,7 @@ import resource
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,14 @@ def _run(entry: Entry, roots: list[str], workers: int) -> None:
         if confined.is_link(str(path)):
             raise PlaceForbidden("is a link", place=str(path), remedy="choose another output")
     progress = _Progress()
-    result = run_job(job, workers=workers, watch=Watch(progress.begin, progress.rows))
+    run = partial(run_job, job, workers=workers, watch=Watch(progress.begin, progress.rows))
+    try:
+        result = run()
+    except SystemExit:
+        if not output.success.exists():
+            raise
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it came too late
+        result = run()  # finds that it is finished
     _say(done={"rows": result.rows, "refused": result.refused})
 
 
