@@ -146,8 +146,12 @@ class Embeddings(nn.Module):
 def pool(rows: Tensor, ids: Tensor, lookup: Lookup) -> Tensor:
     """Mean over the steps that are not padding: [B, L, D], [B, L] -> [B, D]; an empty sequence is 0.
 
-    A masked mean, not `nn.EmbeddingBag`: that one exports as a loop over the bags.
+    A masked mean, not `nn.EmbeddingBag`: that one exports as a loop over the bags. As a batched product it takes
+    onnxruntime half the time, and torch twice as long.
     """
     present = (ids > lookup.offset + MISSING_ROW).to(rows.dtype)
-    total = (rows * present.unsqueeze(2)).sum(dim=1)  # several times faster than the same as a batched product
+    if torch.compiler.is_exporting():
+        total = torch.bmm(present.unsqueeze(1), rows).squeeze(1)
+    else:
+        total = (rows * present.unsqueeze(2)).sum(dim=1)
     return total / present.sum(dim=1, keepdim=True).clamp(min=1.0)
