@@ -18,7 +18,7 @@ class Paths:
     """
 
     def __init__(self, routes: Collection[str]) -> None:
-        self._whole = {route.encode(): (route, "") for route in routes}
+        self._whole = {route.encode(): (route, "") for route in routes if "{name}" not in route}
         self._named = {
             route: re.compile(re.escape(route).replace(r"\{name\}", "([A-Za-z0-9._-]+)").encode())
             for route in routes
