@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ ALONE = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # as on those systems: nothing listens beyond 127.0.0.1
     "RAY_worker_niceness": "0",
 }
+REACHED_S = 5.0
+TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 SILENT = {  # unless the environment says otherwise
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
@@ -57,13 +60,14 @@ class Cluster:
                 "Ray is not installed", place="--on ray", remedy="pip install 'fullfunnel[serve,batch,ray]'"
             ) from None
         try:
+            self._reach()
             ray.init(**self._how())
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             fact = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
             raise SettingInvalid(
                 f"no Ray cluster can be reached or started ({fact})",
                 place=f"--on ray, address {self._where()}",
-                remedy="check the address, and that Ray and Python have the same versions there",
+                remedy="check the address, the token (~/.ray/auth_token) and that the versions of Ray and Python are the same",
             ) from None
         signal.signal(signal.SIGTERM, terminate)
         logging.getLogger("ray").setLevel(logging.ERROR)
@@ -77,7 +81,17 @@ class Cluster:
         return self.address or os.environ.get("RAY_ADDRESS") or LOCAL
 
     def _variables(self) -> dict[str, str]:
-        return {**SILENT, **(ALONE if self._where() == LOCAL else {})}
+        if self._where() == LOCAL:
+            return {**SILENT, **ALONE}
+        # `ray start` makes a token and asks for it, but what connects to it sends one only when told to
+        has_token = any(map(os.environ.get, TOKENS)) or (Path.home() / ".ray" / "auth_token").exists()
+        return {**SILENT, **({"RAY_AUTH_MODE": "token"} if has_token else {})}
+
+    def _reach(self) -> None:
+        """Ray would go on trying for a quarter of an hour. Raises: OSError."""
+        host, _, port = self._where().rpartition(":")
+        if host and "/" not in host:
+            socket.create_connection((host.strip("[]"), int(port)), REACHED_S).close()
 
     def _how(self) -> dict[str, Any]:
         common: dict[str, Any] = {"address": self._where(), "log_to_driver": False, "logging_level": "ERROR"}

@@ -1,21 +1,24 @@
 """Scoring on a Ray cluster: what actors answer, and a real cluster of several processes, one of which is killed."""
 
+import contextlib
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks.serving.processes import tree
 from cli.main import main
 from contract.errors import ScoreInvalid
-from service.batch.cluster import answer_of
+from service.batch.cluster import ALONE, answer_of
 from service.batch.shards import Done
 from tests.service.batch.tables import toy_table, write
 
@@ -68,6 +71,55 @@ def test_a_cluster_of_which_a_worker_is_killed_writes_what_one_machine_writes(to
     assert sorted(os.listdir(tmp_path / "there")) == names
     for name in names:
         assert (tmp_path / "there" / name).read_bytes() == (tmp_path / "here" / name).read_bytes(), name
+
+
+@pytest.mark.skipif(not RAY.exists(), reason="`make test` makes the environment that this needs")
+def test_a_cluster_that_is_there_is_joined_and_goes_on_and_one_that_is_not_is_told_at_once(
+    toy: Path, tmp_path: Path
+) -> None:
+    for number in range(4):
+        write(toy_table(100, number), tmp_path / f"in/{number}.parquet")
+    folder = tempfile.mkdtemp(prefix="ray-")  # short: the paths of sockets may not be long
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": folder, **ALONE, "RAY_USAGE_STATS_ENABLED": "0"}
+    command = [str(RAY), "-m", "cli.main", "score", str(toy), "in"]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    start = [str(RAY), "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port", address.rpartition(":")[2]]
+    start += ["--node-ip-address", "127.0.0.1", "--num-cpus", "2", "--include-dashboard", "false"]
+    start += ["--object-store-memory", str(10**8), "--temp-dir", folder]
+    options: dict[str, Any] = {"cwd": tmp_path, "env": environment, "text": True, "stderr": subprocess.PIPE}
+    there = [*command, "there", "--on", "ray", "--address", address]
+    began = time.monotonic()
+    nobody = subprocess.run(there, **options, check=False, timeout=PATIENCE_S)
+    assert nobody.returncode == 1 and f"address {address}: no Ray cluster can be reached" in nobody.stderr
+    assert time.monotonic() - began < PATIENCE_S / 4
+    with subprocess.Popen(start, **options, stdout=subprocess.DEVNULL, start_new_session=True) as head:
+        try:
+            _until_listening(head, address)
+            done = subprocess.run(there, **options, check=False, timeout=PATIENCE_S)
+            assert done.returncode == 0, done.stderr
+            assert head.poll() is None
+        finally:
+            os.killpg(head.pid, signal.SIGKILL)
+            shutil.rmtree(folder, ignore_errors=True)
+    subprocess.run([*command, "here", "--quiet"], **options, check=True, timeout=PATIENCE_S)
+    names = sorted(os.listdir(tmp_path / "here"))
+    assert len(names) == 6 and sorted(os.listdir(tmp_path / "there")) == names
+    for name in names:
+        assert (tmp_path / "there" / name).read_bytes() == (tmp_path / "here" / name).read_bytes(), name
+
+
+def _until_listening(head: "subprocess.Popen[str]", address: str) -> None:
+    host, _, port = address.rpartition(":")
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        assert head.poll() is None, head.communicate()[1]
+        with contextlib.suppress(OSError):
+            socket.create_connection((host, int(port)), 1.0).close()
+            return
+        time.sleep(0.05)
+    raise AssertionError("the cluster does not listen")
 
 
 def _actor(process: "subprocess.Popen[str]", output: Path) -> int:
