@@ -67,7 +67,7 @@ class Cluster:
             raise SettingInvalid(
                 f"no Ray cluster can be reached or started ({fact})",
                 place=f"--on ray, address {self._where()}",
-                remedy="check the address, the token (~/.ray/auth_token) and that the versions of Ray and Python are the same",
+                remedy="check the address, the token (~/.ray/auth_token) and that Ray and Python are the same there",
             ) from None
         signal.signal(signal.SIGTERM, terminate)
         logging.getLogger("ray").setLevel(logging.ERROR)
