@@ -4,7 +4,7 @@ For a ranking request of a millisecond, a task, a scope and a stack of middlewar
 have arrived when the loop turns share what a run costs whatever its size. Clients that were answered together ask
 again together, nearly: for as many as last time a tenth of a millisecond is waited, and for no other. Connections are
 let in one a turn; where one has just come, those behind it come first: many at once are no run each. A client that is
-kept open repeats its head, but for ids: what is the last one byte for byte is not parsed again. What is out of the
+kept open repeats its head: what is the last one but for the length is not parsed again. What is out of the
 ordinary in any way (another path, a header to heed, an error, a large request, a service that drains) takes the way
 through the application, which decides and answers alone. Knows uvicorn's protocol. Does not know what a prediction is.
 """
@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from contract.errors import Overloaded
 from service.api.edge import REQUEST_ID, TRACEPARENT, ids_of
+from service.api.heads import END, Head
 from service.api.keys import ACCESS
 from service.api.lifecycle import Lifecycle
 from service.api.metrics.families import OK, OTHER
@@ -143,7 +144,7 @@ class ShortcutProtocol(GuardedProtocol):
         self._fields: Mapping[bytes, bytes] = {}  # its headers
         self._route, self._name = "", ""
         self._held, self._began = 0, 0.0
-        self._head, self._size = b"", 0  # of the last request, if it came in one piece and was to be answered here
+        self._head: Head | None = None  # of the last request, if it came in one piece and was to be answered here
         self._unparsed: bytes | None = None  # a request that has the same
         self.waits = False  # for the turn to answer
 
@@ -163,18 +164,18 @@ class ShortcutProtocol(GuardedProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Some bytes of a request. A head that is the one before, byte for byte, need not be parsed again."""
-        if self._repeats(data):
+        """Some bytes of a request. A head that is the one before but for its length need not be parsed again."""
+        if self._head and (begin := self._head.body_in(data)) and self._repeatable(len(data) - begin):
             with suppress(Overloaded):
-                self._hold(self._size, [data[len(self._head) :]])
+                self._hold(len(data) - begin, [data[begin:]])
                 self._unset_keepalive_if_required()
                 self._unparsed = data
                 return self.finish()
         idle = self.idle
         super().data_received(data)
-        end = data.find(b"\r\n\r\n") + 4
+        end = data.find(END) + len(END)
         alone = idle and self.waits and end + self._held == len(data)
-        self._head, self._size = (data[:end], self._held) if alone else (b"", 0)
+        self._head = Head.of(data[:end]) if alone else None
 
     def on_message_begin(self) -> None:
         """The first byte of a request line: the request before it, if there is one, is answered first."""
@@ -230,11 +231,9 @@ class ShortcutProtocol(GuardedProtocol):
     def _free(self) -> bool:
         return not (self.answering or self.pipeline or self.lifecycle.draining or self.flow.write_paused)
 
-    def _repeats(self, data: bytes) -> bool:
-        """Whether it is a whole request with the head of the last one, and would be answered here again."""
-        if len(data) != len(self._head) + self._size or not self._size or not data.startswith(self._head):
-            return False
-        return not self.waits and self._free and self._admitted(self._route)
+    def _repeatable(self, size: int) -> bool:
+        """Whether a request with the head of the last one, and a body of this size, would be answered here again."""
+        return size <= MAX_BYTES and not self.waits and self._free and self._admitted(self._route)
 
     def _admitted(self, route: str) -> bool:
         keys = self.lifecycle.keys

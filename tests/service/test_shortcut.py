@@ -84,10 +84,12 @@ class Connection:
 
     def __init__(self, answer: Callable[[bytes], bytes | None] | None = None, **limits: Any) -> None:
         self.loop, self.wire, self.bodies = asyncio.new_event_loop(), Wire(), list[bytes]()
+        self.lengths: list[bytes | None] = []
         self.limits = Limits(**limits)
         self.lifecycle = Lifecycle(Settings(limits=self.limits), lambda: pytest.fail("nothing is loaded here"))
 
-        async def application(_: Scope, receive: Receive, send: Send) -> None:
+        async def application(scope: Scope, receive: Receive, send: Send) -> None:
+            self.lengths.append(dict(scope["headers"]).get(b"content-length"))
             body, more = b"", True
             while more:
                 message = await receive()
@@ -222,7 +224,8 @@ def test_a_head_that_is_the_last_one_is_not_parsed_again(connect: Connect) -> No
     for headers in (JSON + LENGTH, traced, JSON + LENGTH):
         assert connection.send(request(headers=headers)) == BODY.decode()
         parser, connection.protocol.parser = connection.protocol.parser, Untouched()  # type: ignore[assignment]
-        assert connection.send(request(headers=headers, body=b'{"b": 2}')) == '{"b": 2}'
+        other = request(headers=headers.replace(LENGTH, b"content-length: 11\r\n"), body=b'{"b": 2345}')
+        assert connection.send(other) == '{"b": 2345}'
         assert connection.send(request(headers=headers)) == BODY.decode()
         connection.protocol.parser = parser
     assert connection.wire.written.count(b"x-request-id: mine\r\n") == 3 and not connection.held()
@@ -255,6 +258,19 @@ def test_what_may_have_changed_since_the_last_head_is_looked_at_again(
     assert connection.held() == 0
 
 
+def test_what_the_shortcut_leaves_is_parsed_after_all(connect: Connect) -> None:
+    connection = connect(lambda body: None if len(body) == 10 else body)
+    longer = request(headers=JSON + b"content-length: 10\r\n", body=b'{"a": 123}')
+    assert [connection.send(sent) for sent in (request(), longer, request())] == ['{"a": 1}', "app", '{"a": 1}']
+    assert (connection.bodies, connection.lengths) == ([b'{"a": 123}'], [b"10"])
+
+
+def test_a_repeated_head_with_a_large_body_goes_to_the_application(connect: Connect) -> None:
+    connection = connect()
+    large = request(headers=JSON + b"content-length: %d\r\n" % (MAX_BYTES + 1), body=b" " * (MAX_BYTES + 1))
+    assert [connection.send(sent) for sent in (request(), large, request())] == ["short", "app", "short"]
+
+
 def test_a_head_counts_from_the_first_byte_of_a_request(connect: Connect) -> None:
     connection = connect()
     assert connection.send(request()[:-3]) == ""
@@ -270,6 +286,13 @@ def test_of_requests_in_one_piece_no_head_is_taken_for_that_of_another(connect: 
     assert connection.send(request() + longer) == '{"a": 1} {"a": 123}'
     assert connection.send(request() + b"PO") == '{"a": 1}', "and two bytes of the next request"
     assert connection.send(longer[2:]) == '{"a": 123}'
+    named = request(headers=JSON + LENGTH + b"x-request-id: mine\r\n")
+    assert connection.send(named + request()) == connection.send(request() + request()) == '{"a": 1} {"a": 1}'
+    for _ in range(2):
+        assert connection.send(named) == '{"a": 1}'
+    assert connection.wire.written.count(b"x-request-id: mine\r\n") == 3
+    connection.send(named + request())
+    assert connection.send(named) == '{"a": 1}' and connection.wire.written.count(b"x-request-id: mine\r\n") == 5
 
 
 def test_a_repeated_head_keeps_the_connection(connect: Connect) -> None:
@@ -290,6 +313,7 @@ def test_any_bytes_in_any_pieces_are_answered_as_if_every_head_were_parsed(
         return None if body.startswith(b"leave") else body or b"nothing"
 
     heads = [JSON + LENGTH, JSON + LENGTH + b"x-request-id: mine\r\n", JSON + b"content-length: 10\r\n"]
+    heads += [JSON + b"content-length: 0\r\n", JSON + b"content-length: 0008\r\n", b"Content-Length:8\r\n" + JSON]
     bodies = [BODY, b'{"b": 2}', b"leave it", b"\r\n\r\n\r\n\r\n", b"POST /sh", b'{"long": 1}'[:10]]
     others = [b"\r\n", request(b"POST /other HTTP/1.1"), request(headers=JSON + LENGTH + b"connection: close\r\n")]
     others += [request(b"POST /short HTTP/1.0"), request(headers=LENGTH), b"junk\r\n\r\n", request()[:-3]]
@@ -308,13 +332,13 @@ def test_any_bytes_in_any_pieces_are_answered_as_if_every_head_were_parsed(
         for parsed in (False, True):
             with monkeypatch.context() as patch:
                 if parsed:
-                    patch.setattr(ShortcutProtocol, "_repeats", lambda self, data: False)
+                    patch.setattr(ShortcutProtocol, "_repeatable", lambda self, size: False)
                 connection = connect(answer)
                 for group in range(0, len(pieces), 2):  # two pieces before the loop turns
                     if not connection.wire.closed:
                         connection.send(*pieces[group : group + 2])
                 written = re.sub(rb"(x-request-id: |\"request_id\":\")[0-9a-f]{16}", b"", connection.wire.written)
-                told.append((written, connection.bodies, connection.held(), connection.wire.closed))
+                told.append((written, connection.bodies, connection.lengths, connection.held(), connection.wire.closed))
         assert told[0] == told[1], pieces
 
 
