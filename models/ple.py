@@ -38,7 +38,6 @@ class PLE(Architecture, TaskTowers):
 
     options_type = PLEOptions
     mask: Tensor
-    faint: Tensor
     rows: Tensor
 
     def __init__(self, options: PLEOptions, widths: Widths, tasks: int) -> None:
@@ -50,21 +49,20 @@ class PLE(Architecture, TaskTowers):
         foreign = [
             [group != shared and owner not in (group, shared) for owner in self.owner] for group in range(tasks + 1)
         ]
-        closed = torch.tensor(foreign)
+        mask = torch.zeros(tasks + 1, experts).masked_fill(torch.tensor(foreign), -torch.inf)
         self.first = PairLinear(widths, groups[0] * experts, *[options.expert[0]] * experts)
         self.experts = nn.ModuleList(
             Bank(experts, options.expert if level == 0 else (last, *options.expert), options.dropout)
             for level in range(options.levels)
         )
-        self.gates = nn.ModuleList(Gates(last, closed[:count]) for count in groups[1:])
+        self.gates = nn.ModuleList(Gates(last, mask[:count]) for count in groups[1:])
         self.towers = Towers(tasks, (last, *options.tower), options.dropout)
         # in the bias, so that a run of the exported graph needs no addition of its own for each gate
         rows = torch.arange(sum(self.first.widths_out))
-        own = len(rows) - groups[0] * experts
-        all_closed = torch.cat([closed[: groups[0]].flatten(), torch.zeros(own, dtype=torch.bool)])
-        _shut(self, all_closed)
+        own = torch.zeros(len(rows) - groups[0] * experts)
+        self.register_buffer("mask", torch.cat([mask[: groups[0]].flatten(), own]), persistent=False)
         last_of_group = rows - rows % experts + experts - 1
-        self.register_buffer("rows", torch.where(all_closed, last_of_group, rows), persistent=False)
+        self.register_buffer("rows", torch.where(self.mask.isinf(), last_of_group, rows), persistent=False)
 
     def forward(self, x: Pair) -> Tensor:
         """Pair -> logits [N, T]."""
@@ -74,8 +72,8 @@ class PLE(Architecture, TaskTowers):
 
     def levels(self, x: Pair) -> Iterator[tuple[Tensor, tuple[Tensor, ...]]]:
         """Level by level: gates [N, G, E] before the softmax, -inf where foreign, and G outputs [N, H]."""
-        exported = torch.compiler.is_exporting()
-        first, *hidden = self.first(x, self.faint, self.rows) if exported else self.first(x, self.mask)
+        closing = (self.mask.clamp(min=FAINT), self.rows) if torch.compiler.is_exporting() else (self.mask,)
+        first, *hidden = self.first(x, *closing)
         gates, xs = first.unflatten(1, (-1, len(self.owner))), [h.relu() for h in hidden]
         for level, experts in enumerate(self.experts):
             groups = mix(gates, experts(xs))
@@ -100,32 +98,26 @@ class PLE(Architecture, TaskTowers):
 class Gates(nn.Module):
     """A linear gate for each of the first G groups: [N, H] each -> unnormalised weights [N, G, E].
 
-    `closed` [G, E] are the gates of experts that are foreign to the group, never the last: -inf, exported see `PLE`.
+    `mask` [G, E] is 0, or -inf for an expert that is foreign to the group, never the last. Exported see `PLE`.
     """
 
     mask: Tensor
-    faint: Tensor
     columns: Tensor
 
-    def __init__(self, width: int, closed: Tensor) -> None:
+    def __init__(self, width: int, mask: Tensor) -> None:
         super().__init__()
-        (self.count, experts), bound = closed.shape, width**-0.5
+        (self.count, experts), bound = mask.shape, width**-0.5
         self.weight = nn.Parameter(torch.empty(self.count, width, experts).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.zeros(self.count, experts))
-        _shut(self, closed)
-        self.register_buffer("columns", torch.where(closed, experts - 1, torch.arange(experts)), persistent=False)
+        self.register_buffer("mask", mask, persistent=False)
+        columns = torch.where(mask.isinf(), experts - 1, torch.arange(experts))
+        self.register_buffer("columns", columns, persistent=False)
 
     def forward(self, xs: Sequence[Tensor]) -> Tensor:
         """At least G times [N, H] -> [N, G, E]."""
         if torch.compiler.is_exporting():
             weight = self.weight.take_along_dim(self.columns[:, None], dim=2)
-            bias = self.bias.take_along_dim(self.columns, dim=1) + self.faint
+            bias = self.bias.take_along_dim(self.columns, dim=1) + self.mask.clamp(min=FAINT)
         else:
             weight, bias = self.weight, self.bias + self.mask
         return torch.stack(products(xs[: self.count], weight, bias), dim=1)
-
-
-def _shut(module: nn.Module, closed: Tensor) -> None:
-    """Give it what is added to gates: 0, and where one is closed, -inf (`mask`) or FAINT (`faint`)."""
-    for name, value in (("mask", -torch.inf), ("faint", FAINT)):
-        module.register_buffer(name, torch.zeros(closed.shape).masked_fill(closed, value), persistent=False)

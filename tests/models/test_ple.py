@@ -185,9 +185,8 @@ def test_exported_a_foreign_gate_is_the_last_ones_less_forty_whatever_it_was_and
     ple = network(levels).eval()
     closed = [[expert not in chosen_by(group) for expert in range(EXPERTS)] for group in range(TASKS + 1)]
     gates = ple.first.widths_out[0]
-    ple.first.user[:gates][torch.tensor(closed)[: gates // EXPERTS].flatten()] = (
-        1e6  # never trained: it may be anything
-    )
+    # never trained: they may be anything
+    ple.first.user[:gates][torch.tensor(closed)[: gates // EXPERTS].flatten()] = 1e6
     for level in range(levels - 1):
         above = gates_above(ple, level)
         above.bias[torch.tensor(closed)[: above.count]] = 1e6
