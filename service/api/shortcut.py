@@ -4,7 +4,7 @@ For a ranking request of a millisecond, a task, a scope and a stack of middlewar
 have arrived when the loop turns share what a run costs whatever its size. Clients that were answered together ask
 again together, nearly: for as many as last time a tenth of a millisecond is waited, and for no other. Connections are
 let in one a turn; where one has just come, those behind it come first: many at once are no run each. A client that is
-kept open repeats its head: what is the last one but for the length is not parsed again. What is out of the
+kept open repeats its head: what is the last one but for lengths is not parsed again. What is out of the
 ordinary in any way (another path, a header to heed, an error, a large request, a service that drains) takes the way
 through the application, which decides and answers alone. Knows uvicorn's protocol. Does not know what a prediction is.
 """
@@ -164,10 +164,11 @@ class ShortcutProtocol(GuardedProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Some bytes of a request. A head that is the one before but for its length need not be parsed again."""
-        if self._head and (begin := self._head.body_in(data)) and self._repeatable(len(data) - begin):
+        """Some bytes of a request. A head that is the one before but for its lengths need not be parsed again."""
+        if self._head and (body := self._head.body_in(data)) and self._repeatable(body.size):
             with suppress(Overloaded):
-                self._hold(len(data) - begin, [data[begin:]])
+                self._hold(body.size, [data[body.begin :]])
+                self._fields = {**self._fields, **body.lengths}
                 self._unset_keepalive_if_required()
                 self._unparsed = data
                 return self.finish()

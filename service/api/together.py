@@ -73,7 +73,7 @@ class Together(Generic[Asked]):
             if own_ms > self._settings.inline_ms or self._lifecycle.batcher is not None:
                 settle(index, None)
                 continue
-            enough = len(group) >= most and sum_ms >= self._settings.overlap_ms
+            enough = len(group) >= most and sum_ms >= self._floor_ms(len(group), most)
             if group and (enough or sum_ms + own_ms > SHARED_MS):
                 yield group
                 group, sum_ms = [], 0.0
@@ -88,8 +88,8 @@ class Together(Generic[Asked]):
         Raises: RequestInvalid, ScoreInvalid, Overloaded.
         """
         requests = [asked for _, asked in group]
-        overlap, floor_ms = self._lifecycle.overlap, self._settings.overlap_ms * (1 if len(group) <= most else 2)
-        if overlap is None or sum(expected_ms(scorer, asked) for asked in requests) < floor_ms:
+        overlap, expect_ms = self._lifecycle.overlap, sum(expected_ms(scorer, asked) for asked in requests)
+        if overlap is None or expect_ms < self._floor_ms(len(group), most):
             with self._lifecycle.prediction():
                 feeds = self._exchange.arrays(scorer, requests)
                 self._lifecycle.recorder.queued(0.0)
@@ -102,6 +102,10 @@ class Together(Generic[Asked]):
             stack.pop_all()
         rows = len(feeds[scorer.manifest.row_user])
         overlap.put(Work(scorer, feeds, rows, len(group), partial(self._leave, scorer, group, settle)))
+
+    def _floor_ms(self, size: int, most: int) -> float:
+        """From when on so many requests are run in the thread: twice as long where no others are left to be read."""
+        return self._settings.overlap_ms * (1 if size <= most else 2)
 
     def _leave(self, scorer: Scorer, group: Group[Asked], settle: Settle, scores: Scores | None) -> None:
         self._lifecycle.leave()

@@ -197,11 +197,11 @@ class Scorer:
                 )
 
     def _one_user_ms(self, rows: int) -> float:
-        """How long a request of the first golden user takes with so many candidates; the best of three."""
+        """How long a request of the first golden user takes with so many candidates; the best of ten."""
         users = {name: values[:1] for name, values in self.golden.rows.user.items()}
         items = {name: list(islice(cycle(values), rows)) for name, values in self.golden.rows.candidates.items()}
         took = []
-        for _ in range(3):
+        for _ in range(10):
             started = time.perf_counter()
             self.score(users, items, np.zeros(rows, dtype=np.int64))
             took.append(1000 * (time.perf_counter() - started))

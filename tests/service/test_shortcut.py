@@ -64,10 +64,12 @@ class Short:
 
     def __init__(self, answer: Callable[[bytes], bytes | None], turns: list[int]) -> None:
         self.answer, self.turns, self.later = answer, turns, False
+        self.asked: list[Posted] = []
         self._begun: list[Callable[[], None]] = []
 
     def begin(self, asked: Sequence[Posted], settle: Callable[[int, Answer | None], None]) -> None:
         self.turns.append(len(asked))
+        self.asked += asked
         for index, posted in enumerate(asked):
             content = self.answer(posted.body)
             self._begun.append(partial(settle, index, None if content is None else Answer(content)))
@@ -233,6 +235,16 @@ def test_a_head_that_is_the_last_one_is_not_parsed_again(connect: Connect) -> No
     assert len(set(ids)) == 6, "an id for each request that brings none"
 
 
+def test_other_lengths_in_a_repeated_head_are_those_of_each_request(connect: Connect) -> None:
+    connection = connect()
+    for length in (b"7", b"12", b"7"):
+        headers = JSON + LENGTH + b"x-json-content-length: " + length + b"\r\n"
+        assert connection.send(request(headers=headers)) == "short"
+        connection.protocol.parser = Untouched()  # type: ignore[assignment]
+        assert connection.short.asked[-1].headers[b"x-json-content-length"] == length
+        assert connection.short.asked[-1].headers[b"content-type"] == b"application/json"
+
+
 def test_what_may_have_changed_since_the_last_head_is_looked_at_again(
     connect: Connect, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -313,6 +325,7 @@ def test_any_bytes_in_any_pieces_are_answered_as_if_every_head_were_parsed(
         return None if body.startswith(b"leave") else body or b"nothing"
 
     heads = [JSON + LENGTH, JSON + LENGTH + b"x-request-id: mine\r\n", JSON + b"content-length: 10\r\n"]
+    heads += [JSON + b"x-content-length: %d\r\n" % length + LENGTH for length in (1, 22)]
     heads += [JSON + b"content-length: 0\r\n", JSON + b"content-length: 0008\r\n", b"Content-Length:8\r\n" + JSON]
     bodies = [BODY, b'{"b": 2}', b"leave it", b"\r\n\r\n\r\n\r\n", b"POST /sh", b'{"long": 1}'[:10]]
     others = [b"\r\n", request(b"POST /other HTTP/1.1"), request(headers=JSON + LENGTH + b"connection: close\r\n")]

@@ -96,7 +96,7 @@ def test_what_comes_together_shares_a_run_as_long_as_that_is_short(slow: Scorer,
     [
         ({"overlap": False}, [[50, 50, 50, 50]]),
         ({"overlap": True, "overlap_ms": 0.9}, [[50, 50], [50, 50]]),
-        ({"overlap": True, "overlap_ms": 1.2}, [[50, 50, 50], [50]]),
+        ({"overlap": True, "overlap_ms": 1.1}, [[50, 50, 50, 50]]),
         ({"overlap": True, "overlap_ms": 1.9}, [[50, 50, 50, 50]]),
     ],
 )
