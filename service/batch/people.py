@@ -68,8 +68,10 @@ def _groups(keys: Sequence[NDArray[Any]], lists: Sequence[Flat], heads: Ints) ->
     found = np.zeros(len(heads), np.uint64)
     for key in keys:
         found = mix(found * ODD + key[heads].astype(np.uint64))
+    _, inverse, count = np.unique(found, return_inverse=True, return_counts=True)
+    again = np.flatnonzero(count[inverse] > 1)  # who is alone in that needs no hash of long lists
     for spans, values in lists:
-        found = mix(found * ODD + hashes(spans, values, heads))
+        found[again] = mix(found[again] * ODD + hashes(spans, values, heads[again]))
     _, first, inverse = np.unique(found, return_index=True, return_inverse=True)
     twin = first[inverse]  # the first head of the same hash
     later = np.flatnonzero(twin != np.arange(len(heads)))
