@@ -1,15 +1,15 @@
 """Small predictions answered inside the protocol and past the application, those of one turn of the loop together.
 
 For a ranking request of a millisecond, a task, a scope and a stack of middleware cost a fifth of that. Requests that
-have arrived when the loop turns share what a run costs whatever its size. Clients that were answered together ask
-again together, nearly: for as many as last time a tenth of a millisecond is waited, and for no other. Connections are
-let in one a turn; where one has just come, those behind it come first: many at once are no run each. A client that is
-kept open repeats its head: what is the last one but for lengths is not parsed again. What is out of the
-ordinary in any way (another path, a header to heed, an error, a large request, a service that drains) takes the way
-through the application, which decides and answers alone. Knows uvicorn's protocol. Does not know what a prediction is.
+have arrived when the loop turns share what a run costs whatever its size. Clients that were answered together ask again
+together, nearly: for as many as last time a tenth of a millisecond is waited, and for no other. Connections are let in
+one a turn; where one has just come, those behind it come first. A client that is kept open repeats its head: what is
+the last one but for lengths is not parsed again. All else (another path, a header to heed, an error, a large request,
+a service that drains) the application decides and answers. Knows the protocol of uvicorn. Does not know predictions.
 """
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -91,6 +91,7 @@ class Turn:
         expected = 0 < len(self._waiting) < self._before and waited_s < PATIENCE_S
         if expected or (self.welcoming and waited_s < WELCOME_S):
             self.welcoming = max(0, self.welcoming - 1)
+            os.sched_yield()  # the client may wait for this very core
             loop.call_soon(self._turn, loop)
         else:
             self.answer()

@@ -391,6 +391,26 @@ def test_as_many_as_last_time_are_waited_for_and_not_for_long(
         protocol.connection_lost(None)
 
 
+def test_while_it_waits_for_others_it_leaves_its_core_to_them(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shortcut, "PATIENCE_S", 60.0)
+    yields: list[None] = []
+    monkeypatch.setattr(os, "sched_yield", lambda: yields.append(None))
+    connection = connect()
+    protocols = [connection.connected(Wire()) for _ in range(2)]
+    connection.kind.turn.welcoming = 0
+    for protocol in protocols:
+        protocol.data_received(request())
+    connection.turn()
+    assert connection.turns == [2] and not yields
+    protocols[0].data_received(request())
+    connection.turn()
+    assert connection.turns == [2] and yields
+    for protocol in protocols:
+        protocol.shutdown()
+
+
 def test_who_hangs_up_before_the_loop_turns_costs_nothing(connect: Connect) -> None:
     connection = connect()
     gone, stays = Wire(), Wire()

@@ -90,10 +90,8 @@ def test_a_cluster_that_is_there_is_joined_and_goes_on_and_one_that_is_not_is_to
     start += ["--object-store-memory", str(10**8), "--temp-dir", folder]
     options: dict[str, Any] = {"cwd": tmp_path, "env": environment, "text": True, "stderr": subprocess.PIPE}
     there = [*command, "there", "--on", "ray", "--address", address]
-    began = time.monotonic()
     nobody = subprocess.run(there, **options, check=False, timeout=PATIENCE_S)
     assert nobody.returncode == 1 and f"address {address}: no Ray cluster can be reached" in nobody.stderr
-    assert time.monotonic() - began < PATIENCE_S / 4
     with subprocess.Popen(start, **options, stdout=subprocess.DEVNULL, start_new_session=True) as head:
         try:
             _until_listening(head, address)
