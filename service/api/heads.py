@@ -6,11 +6,11 @@ of the body.
 
 import re
 from collections.abc import Mapping
-from itertools import chain
+from operator import add
 from typing import NamedTuple, Self
 
 CONTENT_LENGTH = b"content-length"
-LENGTHS = re.compile(rb"\r\n((?:[a-z-]+-)?content-length):[ \t]*([0-9]{1,7})(?=\r\n)", re.IGNORECASE)
+LENGTHS = re.compile(rb"(\r\n((?:[a-z-]+-)?content-length):[ \t]*)[0-9]{1,7}(?=\r\n)", re.IGNORECASE)
 END = b"\r\n\r\n"
 
 
@@ -38,12 +38,11 @@ class Head(NamedTuple):
     @classmethod
     def of(cls, head: bytes) -> Self | None:
         """Of a head that an HTTP parser has accepted; None where it says no length, or in an unusual way."""
-        found = list(LENGTHS.finditer(head))
-        names = tuple(one[1].lower() for one in found)
+        *found, behind = LENGTHS.split(head)
+        names = tuple(map(bytes.lower, found[2::3]))
         if CONTENT_LENGTH not in names or len(set(names)) < len(names):
             return None
-        edges = [0, *chain.from_iterable(one.span(2) for one in found)]
-        return cls(names, tuple(head[edges[i] : edges[i + 1]] for i in range(0, len(edges) - 1, 2)), head[edges[-1] :])
+        return cls(names, tuple(map(add, found[0::3], found[1::3])), behind)
 
     def body_in(self, data: bytes) -> Body | None:
         """The body, if this is such a head and all of its body, and nothing else. A body of no bytes is none."""
