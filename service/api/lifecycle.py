@@ -6,11 +6,11 @@ Knows states, counts and keys. Does not know HTTP, nor how a scorer is loaded: i
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from contract.errors import NotReady, Overloaded
 from service.api.keys import ACCESS, Keys
@@ -142,9 +142,9 @@ class Lifecycle:
         """It has been answered."""
         self._predictions -= 1
 
-    def note(self, asked: Counted | Sequence[Counted]) -> None:
+    def note(self, asked: Counted | list[Any]) -> None:
         """Count what is asked."""
-        for request in asked if isinstance(asked, Sequence) else (asked,):
+        for request in asked if isinstance(asked, list) else (asked,):
             self.recorder.prediction(request.count)
 
     def answered(self, route: str, outcome: str, began: float, ids: Ids | None = None) -> None:

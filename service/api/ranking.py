@@ -3,7 +3,7 @@
 Knows requests and the scorer. Does not know HTTP; the command line answers through it too.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
@@ -43,7 +43,7 @@ def answer(scorer: Scorer, request: RankingRequest | PlainRequest) -> bytes:
     return _json({"model": name_of(scorer), **ranked(scorer, request)})
 
 
-def ranked(scorer: Scorer, request: RankingRequest | PlainRequest) -> dict[str, NDArray[Any]]:
+def ranked(scorer: Scorer, request: RankingRequest | PlainRequest) -> Mapping[str, NDArray[Any]]:
     """The scores in the order asked for.
 
     Raises: RequestInvalid, ScoreInvalid.
@@ -116,7 +116,7 @@ def _as_columns(requests: Iterable[RankingRequest | PlainRequest]) -> list[Ranki
     return [request.columns() if isinstance(request, PlainRequest) else request for request in requests]
 
 
-def _results(requests: Sequence[RankingRequest | PlainRequest], scores: Scores) -> Iterator[dict[str, NDArray[Any]]]:
+def _results(requests: Sequence[RankingRequest | PlainRequest], scores: Scores) -> Iterator[Mapping[str, NDArray[Any]]]:
     """Each request's scores in the order it asked for."""
     return map(_ranked, requests, split(scores, [request.count for request in requests]))
 
@@ -147,10 +147,10 @@ def _name_the_request(scorer: Scorer, requests: Sequence[RankingRequest]) -> Non
     raise_all(faults)
 
 
-def _ranked(request: RankingRequest | PlainRequest, scores: Scores) -> dict[str, NDArray[Any]]:
+def _ranked(request: RankingRequest | PlainRequest, scores: Scores) -> Mapping[str, NDArray[Any]]:
     """Scores in the order asked for, with the candidates' positions in the request as `index`."""
     if request.order_by is None:
-        return {**scores}
+        return scores
     index = np.argsort(-scores[request.order_by], kind="stable")[: request.top_k]
     return {**{name: values[index] for name, values in scores.items()}, "index": index}
 

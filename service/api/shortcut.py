@@ -12,7 +12,6 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
@@ -65,8 +64,9 @@ MAX_BYTES = 256 * 1024
 PATIENCE_S = 1e-4  # in which as many requests as were answered last time are waited for
 WELCOME_S = 1e-2  # in which new connections come before the requests that wait
 WELCOMING = 2  # turns of the loop, for one that has been let in begins to speak in the next
+NAMING = frozenset({REQUEST_ID.encode(), TRACEPARENT.encode()})
 UNUSUAL = frozenset({b"transfer-encoding", b"content-encoding", b"expect"})
-HEAD = REQUEST_ID.encode() + b": %b\r\ncontent-length: %d\r\n\r\n"
+ANSWER = STATUS_LINE[200] + b"%b%b%b" + REQUEST_ID.encode() + b": %b\r\ncontent-length: %d\r\n\r\n%b"
 
 
 class Turn:
@@ -166,13 +166,12 @@ class ShortcutProtocol(GuardedProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Some bytes of a request. A head that is the one before but for its lengths need not be parsed again."""
-        if self._head and (body := self._head.body_in(data)) and self._repeatable(body.size):
-            with suppress(Overloaded):
-                self._hold(body.size, [data[body.begin :]])
-                self._fields = {**self._fields, **body.lengths}
-                self._unset_keepalive_if_required()
-                self._unparsed = data
-                return self.finish()
+        body = self._head and self._head.body_in(data)
+        if body and self._repeatable(body.size) and self._hold(body.size, [data[body.begin :]]):
+            self._fields = {**self._fields, **body.lengths}
+            self._unset_keepalive_if_required()
+            self._unparsed = data
+            return self.finish()
         idle = self.idle
         super().data_received(data)
         end = data.find(END) + len(END)
@@ -187,12 +186,10 @@ class ShortcutProtocol(GuardedProtocol):
 
     def begin(self) -> None:
         """A head has been accepted: wait for the body, or start the application."""
-        route = self.turn.paths.route_of(self.url)
-        if route is not None and self._unparsed is None and (size := self._ordinary_size(route[0])):
-            with suppress(Overloaded):
-                self._hold(size, [])
-                self._route, self._name = route
-                return
+        route = None if self._unparsed else self.turn.paths.route_of(self.url)
+        if route and (size := self._ordinary_size(route[0])) and self._hold(size, []):
+            self._route, self._name = route
+            return
         super().begin()
 
     def take(self, body: bytes) -> None:
@@ -256,19 +253,21 @@ class ShortcutProtocol(GuardedProtocol):
         return int(size) if len(size) < 8 and size.isdigit() and int(size) <= MAX_BYTES else 0
 
     def _answer(self, content: bytes, kind: bytes) -> None:
-        head = [STATUS_LINE[200], *(b"%b: %b\r\n" % header for header in self.server_state.default_headers), kind]
-        ids = ids_of(self.headers)
-        if ids.traceparent is not None:
-            head.append(f"{TRACEPARENT}: {ids.traceparent}\r\n".encode())
-        head.append(HEAD % (ids.request_id.encode(), len(content)))
-        self.transport.write(b"".join([*head, content]))
+        ids = ids_of(() if NAMING.isdisjoint(self._fields) else self.headers)
+        trace = b"" if ids.traceparent is None else f"{TRACEPARENT}: {ids.traceparent}\r\n".encode()
+        usual = b"".join([b"%b: %b\r\n" % header for header in self.server_state.default_headers])
+        self.transport.write(ANSWER % (usual, kind, trace, ids.request_id.encode(), len(content), content))
         self.lifecycle.answered(self._route, OK, self._began, ids)
         self.on_response_complete()
 
-    def _hold(self, size: int, pieces: list[bytes]) -> None:
-        """Keep a body of this size, of which so much is there. Raises: Overloaded."""
-        self.lifecycle.hold(size)
+    def _hold(self, size: int, pieces: list[bytes]) -> bool:
+        """Keep a body of this size, of which so much is there; whether there is room for it."""
+        try:
+            self.lifecycle.hold(size)
+        except Overloaded:
+            return False
         self._body, self._held, self._began = pieces, size, time.perf_counter()
+        return True
 
     def _hand_over(self) -> None:
         """From here on this request is the application's."""

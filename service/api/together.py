@@ -6,14 +6,14 @@ or an answer: it is given functions that do.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic
 
 from contract.errors import Overloaded, RequestInvalid, ScoreInvalid
 from service.api.lifecycle import Lifecycle
-from service.api.overlap import SHARED_MS, Work, half
+from service.api.overlap import SHARED_MS, Overlap, Work, half
 from service.api.predictions import Asked, expected_ms
 from service.api.receiving import JSON
 from service.api.settings import Limits, Settings
@@ -48,9 +48,12 @@ class Together(Generic[Asked]):
         """
         scorer, overlap = self._lifecycle.scorer, self._lifecycle.overlap
         most = len(asked) if overlap is None else half(overlap.under_way + len(asked))
-        for group in self._groups(scorer, asked, settle, most):
+        for group, expect_ms in self._groups(scorer, asked, settle, most):
             try:
-                self._score(scorer, group, settle, most)
+                if overlap is None or expect_ms < self._floor_ms(len(group), most):
+                    self._score(scorer, group, settle)
+                else:
+                    self._put(overlap, scorer, group, settle)
             except (Overloaded, RequestInvalid, ScoreInvalid):  # each alone, the application finds whose it is
                 _refuse(group, settle)
 
@@ -59,8 +62,13 @@ class Together(Generic[Asked]):
         if self._lifecycle.overlap is not None:
             self._lifecycle.overlap.flush()
 
-    def _groups(self, scorer: Scorer, posted: Sequence[Posted], settle: Settle, most: int) -> Iterator[Group[Asked]]:
-        """The requests that share a run, each with its index: `most`, or more where so many are too short."""
+    def _groups(
+        self, scorer: Scorer, posted: Sequence[Posted], settle: Settle, most: int
+    ) -> Iterator[tuple[Group[Asked], float]]:
+        """The requests that share a run, each with its index, and how many ms it is expected to take.
+
+        They are `most`, or more where so many are too short.
+        """
         group: Group[Asked] = []
         sum_ms = 0.0
         for index, each in enumerate(posted):
@@ -75,36 +83,32 @@ class Together(Generic[Asked]):
                 continue
             enough = len(group) >= most and sum_ms >= self._floor_ms(len(group), most)
             if group and (enough or sum_ms + own_ms > SHARED_MS):
-                yield group
+                yield group, sum_ms
                 group, sum_ms = [], 0.0
             group.append((index, asked))
             sum_ms += own_ms
         if group:
-            yield group
+            yield group, sum_ms
 
-    def _score(self, scorer: Scorer, group: Group[Asked], settle: Settle, most: int) -> None:
-        """On the event loop, or in the thread: sooner where others can be read meanwhile.
+    def _score(self, scorer: Scorer, group: Group[Asked], settle: Settle) -> None:
+        """On the event loop. Raises: RequestInvalid, ScoreInvalid, Overloaded."""
+        self._lifecycle.enter()
+        try:
+            feeds = self._exchange.arrays(scorer, [asked for _, asked in group])
+            self._lifecycle.recorder.queued(0.0)
+            self._settle(scorer, group, settle, scorer.run(feeds))
+        finally:
+            self._lifecycle.leave()
 
-        Raises: RequestInvalid, ScoreInvalid, Overloaded.
-        """
-        requests = [asked for _, asked in group]
-        overlap, expect_ms = self._lifecycle.overlap, sum(expected_ms(scorer, asked) for asked in requests)
-        if overlap is None or expect_ms < self._floor_ms(len(group), most):
-            with self._lifecycle.prediction():
-                feeds = self._exchange.arrays(scorer, requests)
-                self._lifecycle.recorder.queued(0.0)
-                self._settle(scorer, group, settle, scorer.run(feeds))
-            return
-        with ExitStack() as stack:
-            self._lifecycle.enter()
-            stack.callback(self._lifecycle.leave)
-            feeds = self._exchange.arrays(scorer, requests)
-            stack.pop_all()
+    def _put(self, overlap: Overlap, scorer: Scorer, group: Group[Asked], settle: Settle) -> None:
+        """In the thread. Raises: RequestInvalid, Overloaded."""
+        feeds = self._exchange.arrays(scorer, [asked for _, asked in group])
         rows = len(feeds[scorer.manifest.row_user])
+        self._lifecycle.enter()
         overlap.put(Work(scorer, feeds, rows, len(group), partial(self._leave, scorer, group, settle)))
 
     def _floor_ms(self, size: int, most: int) -> float:
-        """From when on so many requests are run in the thread: twice as long where no others are left to be read."""
+        """From when on so many requests are run in the thread: twice as late where no others are left to be read."""
         return self._settings.overlap_ms * (1 if size <= most else 2)
 
     def _leave(self, scorer: Scorer, group: Group[Asked], settle: Settle, scores: Scores | None) -> None:

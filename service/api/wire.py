@@ -46,7 +46,7 @@ class RankingRequest:
     top_k: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen, it would take three times as long to make
 class PlainRequest:
     """The same of a request whose values did not become columns; `columns` reads it again."""
 
@@ -57,7 +57,7 @@ class PlainRequest:
     columns: Callable[[], RankingRequest]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Wire:
     """Reads requests for one model: `item_features` and `outputs` are the names it knows, `requests` what is plain."""
 

@@ -1,4 +1,4 @@
-"""Columns of plain values, raw strings and lists, by compiled code where it was built (`csrc/plain.c`).
+"""Columns of plain values, raw strings, lists and scores, by compiled code where it was built (`csrc/plain.c`).
 
 A value is plain where nothing has to be decided about it. What is not, and everything where there was no compiler, is
 left to `service.scoring.values`. Knows lists and arrays. Does not know errors.
@@ -20,7 +20,7 @@ Columns = list[Any]  # C of them, each a list of N values, or None: missing thro
 
 
 def compiled() -> bool:
-    """Whether there is compiled code; without it, every function here answers None."""
+    """Whether there is compiled code; without it, what reads columns answers None."""
     return _plain is not None
 
 
@@ -54,6 +54,13 @@ def unlike_before(
     unlike = np.empty(max(0, len(starts) - 1), np.bool_)
     _plain.unlike_before(values, starts, lengths, unlike)
     return unlike
+
+
+def are_probabilities(scores: list[NDArray[np.float32]]) -> bool:
+    """Whether all are numbers between 0 and 1."""
+    if _plain is not None:
+        return _plain.probabilities(scores)
+    return all(bool(((values >= 0) & (values <= 1)).all()) for values in scores)
 
 
 class Words:

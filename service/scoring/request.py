@@ -117,15 +117,15 @@ class Requests:
         """
         return self._reader.tensors(body, length, max_candidates)
 
-    def arrays(self, requests: list[Plain]) -> dict[str, Array] | None:
-        """An array for each feature: [U] or [N], for a sequence [U or N, steps]. Each request has one user.
+    def arrays(self, requests: list[Plain]) -> tuple[dict[str, Array], NDArray[np.int64]] | None:
+        """An array for each feature, [U] or [N], for a sequence [U or N, steps]; and the user of each candidate [N].
 
-        None where a sequence would have too many cells.
+        Each request has one user. None where a sequence would have too many cells.
         """
         joined = self._reader.join(requests, self._max_cells)
         if joined is None:
             return None
-        sides, sequences = joined
+        sides, sequences, owners = joined
         found: dict[str, Array] = {}
         for kinds, blocks in zip(self._singles, sides, strict=True):
             for names, dtype, block in zip(kinds, BLOCKS, blocks, strict=True):
@@ -133,7 +133,7 @@ class Requests:
                     found.update(zip(names, _array(block, dtype).reshape(len(names), -1), strict=True))
         for (name, dtype), (cells, steps) in zip(self._sequences, sequences, strict=True):
             found[name] = _array(cells, dtype).reshape(-1, steps)
-        return found
+        return found, _array(owners, np.int64)
 
 
 BLOCKS = (np.int64, np.float32, object)  # in which single features come

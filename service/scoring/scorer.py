@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from contract.bundle import GOLDEN, MODEL, Bundle, Golden, Input, Manifest, read_bundle
 from contract.errors import BundleCorrupt, GoldenMismatch, LengthMismatch, RequestInvalid, ScoreInvalid, ValueInvalid
 from service.scoring.columns import Columns, Table, count_rows, raise_all
+from service.scoring.plain import are_probabilities
 from service.scoring.request import Plain, Requests
 from service.scoring.session import Session
 from service.scoring.settings import ScoringSettings
@@ -56,12 +57,12 @@ class Scorer:
         self.observer: Observer | None = None  # of whatever this scorer does from now on
         row_user = Input(name=self.manifest.row_user, dtype="int64", side="item", shape=("candidates",))
         self.inputs = {entry.name: entry for entry in (*self.manifest.inputs, row_user)}
-        self._outputs = [output.name for output in self.manifest.outputs]
+        self.outputs = tuple(output.name for output in self.manifest.outputs)
         self._takes_row_user = self.manifest.row_user in self.session.inputs
         self._check_ports()
         self.users = Columns(self.manifest, "user", settings, self.session.words)
         self.candidates = Columns(self.manifest, "item", settings, self.session.words)
-        self.requests = Requests.of(self.users, self.candidates, self._outputs, self.session.words, settings)
+        self.requests = Requests.of(self.users, self.candidates, self.outputs, self.session.words, settings)
 
     @classmethod
     def load(cls, path: Path, settings: ScoringSettings | None = None) -> Self:
@@ -98,20 +99,20 @@ class Scorer:
         """The scores for what `read` made. Raises: ScoreInvalid."""
         rows = len(feeds[self.manifest.row_user])
         if rows == 0:
-            return {name: np.empty(0, dtype=np.float32) for name in self._outputs}
+            return {name: np.empty(0, dtype=np.float32) for name in self.outputs}
         if not self._takes_row_user:
             feeds = {name: array for name, array in feeds.items() if name != self.manifest.row_user}
         try:
             began = time.perf_counter()
-            scores = self.session.run(self._outputs, feeds)
+            scores = self.session.run(self.outputs, feeds)
             seconds = time.perf_counter() - began
-            if any(values.shape != (rows,) for values in scores) or not _are_probabilities(scores):
+            if any(values.shape != (rows,) for values in scores) or not are_probabilities(scores):
                 raise ScoreInvalid("the model answered something that is not a probability")
         except ScoreInvalid:
             if self.observer is not None:
                 self.observer.failed()
             raise
-        found = dict(zip(self._outputs, scores, strict=True))
+        found = dict(zip(self.outputs, scores, strict=True))
         if self.observer is not None:
             self.observer.ran(rows, seconds, found)
         return found
@@ -159,14 +160,13 @@ class Scorer:
 
         Raises: RequestInvalid.
         """
-        counts = [request.count for request in requests]
-        row_user = np.repeat(np.arange(len(counts)), counts)
-        feeds = self.requests.arrays(requests) if self.requests is not None else None
-        if feeds is None:
-            return self.read(*tables(), row_user)
+        found = self.requests.arrays(requests) if self.requests is not None else None
+        if found is None:
+            return self.read(*tables(), np.repeat(np.arange(len(requests)), [request.count for request in requests]))
+        feeds, row_user = found
         feeds[self.manifest.row_user] = row_user
         if self.observer is not None:
-            self.observer.read(tables, (len(counts), len(row_user)), feeds)
+            self.observer.read(tables, (len(requests), len(row_user)), feeds)
         return feeds
 
     def unknown(self, users: Iterable[str], candidates: Iterable[str]) -> list[RequestInvalid]:
@@ -212,7 +212,7 @@ class Scorer:
         inputs = {entry.name: (entry.dtype, len(entry.shape)) for entry in self.manifest.inputs}
         if self._takes_row_user or any(entry.side == "user" for entry in self.manifest.inputs):
             inputs[self.manifest.row_user] = ("int64", 1)
-        outputs = dict.fromkeys(self._outputs, ("float32", 1))
+        outputs = dict.fromkeys(self.outputs, ("float32", 1))
         for kind, said, ports in (("input", inputs, self.session.inputs), ("output", outputs, self.session.outputs)):
             found = {name: (port.dtype, port.rank) for name, port in ports.items()}
             for name in sorted({*said, *found}):
@@ -220,12 +220,6 @@ class Scorer:
                     raise BundleCorrupt(f"{kind} {name!r} is not what the manifest says", place=MODEL, remedy=REMEDY)
         if {entry.name for entry in self.manifest.inputs} != {feature.name for feature in self.manifest.features}:
             raise BundleCorrupt("features and inputs differ", place="manifest.json", remedy=REMEDY)
-
-
-def _are_probabilities(scores: list[NDArray[np.float32]]) -> bool:
-    together = np.concatenate(scores)
-    # a NaN makes every comparison false; the methods of arrays cost four times as much as what they call
-    return bool(np.minimum.reduce(together) >= 0 and np.maximum.reduce(together) <= 1)
 
 
 def _check_row_user(row_user: NDArray[np.int64], people: int) -> None:

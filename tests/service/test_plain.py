@@ -119,9 +119,31 @@ def test_rows_are_unlike_where_length_or_bytes_differ(
     assert found is not None and found.tolist() == unlike
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("column", [0, 1])
+@pytest.mark.parametrize(
+    ("value", "good"),
+    [(0.0, True), (-0.0, True), (1.0, True), (1e-45, True), (-1e-45, False), (1.0000001, False), (np.nan, False)],
+)
+def test_probabilities_are_all_of_them_numbers_from_0_to_1(
+    value: float, good: bool, column: int, compiled: bool
+) -> None:
+    scores = [np.full(3, 0.5, np.float32) for _ in range(2)]
+    scores[column][1] = value
+    with patch.object(plain, "_plain", _plain if compiled else None):
+        assert plain.are_probabilities(scores) is good
+        assert plain.are_probabilities([]) is True
+
+
 @pytest.mark.parametrize(
     "call",
     [
+        lambda: _plain.probabilities([np.zeros(2)]),
+        lambda: _plain.probabilities([np.zeros(2, np.int32)]),
+        lambda: _plain.probabilities([np.zeros(4, np.float32)[::2]]),
+        lambda: _plain.probabilities((np.zeros(2, np.float32),)),  # type: ignore[arg-type]
+        lambda: _plain.probabilities([0.5]),  # type: ignore[list-item]
+        lambda: _plain.probabilities(),  # type: ignore[call-arg]
         lambda: _plain.numbers([[1.0]], np.empty((1, 1), np.float64)),
         lambda: _plain.numbers([[1.0]], np.empty((2, 1), np.float32)),
         lambda: _plain.numbers([[1.0]], np.empty(1, np.float32)),

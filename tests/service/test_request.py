@@ -443,7 +443,7 @@ def test_every_kind_on_either_side_alone_or_as_a_sequence() -> None:
         single = reader(kind._replace(side=0), kind)
         found = single.read(orjson.dumps({"user": {"f0": None}, "candidates": {"f1": [value, None]}}), 2)
         assert found is not None
-        (users, items), _ = single.join([found, found], 0)  # type: ignore[misc]
+        (users, items), _, _ = single.join([found, found], 0)  # type: ignore[misc]
         there = 2 if kind.kind == WORD else value
         block = {NUMBER: 1, TEXT: 2}.get(kind.kind, 0)
         for side, expected in ((users, [missing] * 2), (items, [there, missing] * 2)):
@@ -452,7 +452,8 @@ def test_every_kind_on_either_side_alone_or_as_a_sequence() -> None:
         written = {"user": {"f0": [value, value]}, "candidates": {"f1": [[None, value, value, value], []]}}
         one, other = lists.read(orjson.dumps(written), 2), lists.read(b'{"candidates":{"f1":[null]}}', 2)
         assert one is not None and other is not None
-        _, ((users_of, user_steps), (items_of, item_steps)) = lists.join([one, other], 6)  # type: ignore[misc]
+        _, ((users_of, user_steps), (items_of, item_steps)), owners = lists.join([one, other], 6)  # type: ignore[misc]
+        assert np.frombuffer(owners, np.int64).tolist() == [0, 0, 1]
         assert (user_steps, item_steps) == (2, 2)
         np.testing.assert_array_equal(decoded(users_of, kind.kind), [there, there, missing, missing])
         np.testing.assert_array_equal(decoded(items_of, kind.kind), [there, there, *[missing] * 4])

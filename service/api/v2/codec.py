@@ -4,8 +4,7 @@ Knows the fields of requests and answers. Does not know paths, nor which tensors
 """
 
 from collections.abc import Iterator
-from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from contract.errors import BodyMalformed, FeatureMissing, LengthMismatch, UnknownField, ValueInvalid
 from service.api.settings import Limits
-from service.api.v2.inference import Inference, infer, plain_inference, read_inference
+from service.api.v2.inference import Inference, check_id, infer, outputs_of, read_inference
 from service.api.v2.tensors import Tensor, raw
 from service.api.wire import read_json
 from service.scoring.columns import shown
@@ -23,6 +22,7 @@ from service.scoring.scorer import Scorer
 HEADER_LENGTH = "inference-header-content-length"
 # what would change the answer, and is not there: better refused than overlooked
 REFUSED_PARAMETERS = frozenset({"classification", "shared_memory_region"})
+REMEMBERED, REMEMBERED_BYTES = 64, 1024  # of what is said beside tensors
 
 
 class _Tail:
@@ -63,21 +63,32 @@ def read_body(scorer: Scorer, limits: Limits, body: bytes, *, header_length: str
         found = scorer.requests.tensors(body, end, limits.max_candidates)
         if found is not None:
             plain, rest = found
-            with suppress(BodyMalformed):  # it is told where in the whole
-                request, requested = _asked(scorer, read_json(rest, limits))
-                return plain_inference(scorer, limits, request["id"], plain, requested, whole)
+            read = _beside if len(rest) <= REMEMBERED_BYTES else _beside.__wrapped__
+            try:
+                id, outputs, binary = read(scorer.outputs, limits, rest)
+            except BodyMalformed:  # it is told where in the whole
+                return whole()
+            return Inference(id, plain.count, 1, {}, outputs, binary, plain, whole)
     return whole()
 
 
+@lru_cache(REMEMBERED)
+def _beside(names: tuple[str, ...], limits: Limits, rest: bytes) -> tuple[str, tuple[str, ...], frozenset[str]]:
+    """The id, the outputs and those wanted as raw bytes, which a client says beside its tensors: mostly the same."""
+    request, requested = _asked(names, read_json(rest, limits))
+    check_id(limits, request["id"])
+    return request["id"], *outputs_of(names, requested)
+
+
 def _read_whole(scorer: Scorer, limits: Limits, body: bytes, end: int) -> Inference:
-    request, requested = _asked(scorer, read_json(body[:end], limits))
+    request, requested = _asked(scorer.outputs, read_json(body[:end], limits))
     tail = _Tail(memoryview(body)[end:])
     asked = read_inference(scorer, limits, request["id"], _tensors(_list(request, "inputs"), tail), requested)
     tail.check_empty()
     return asked
 
 
-def _asked(scorer: Scorer, value: Any) -> tuple[dict[str, Any], list[tuple[str, bool]]]:
+def _asked(names: tuple[str, ...], value: Any) -> tuple[dict[str, Any], list[tuple[str, bool]]]:
     """The request with an id, and the outputs that it asks for."""
     request = _object(value, "request")
     parameters = _parameters(request, "parameters")
@@ -86,7 +97,7 @@ def _asked(scorer: Scorer, value: Any) -> tuple[dict[str, Any], list[tuple[str, 
         raise ValueInvalid("must be a string", place="id")
     requested = list(_requested(request, binary))
     if binary and not requested:
-        requested = [(output.name, True) for output in scorer.manifest.outputs]
+        requested = [(name, True) for name in names]
     return request, requested
 
 

@@ -35,7 +35,7 @@ INTEGERS = frozenset({int, np.int64})
 WHOLE = frozenset({int})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen, it would take three times as long to make
 class Inference:
     """A request: `count` candidates of `users` users. `binary` names the outputs to be answered as raw bytes.
 
@@ -79,7 +79,7 @@ def read_inference(
 
     Raises: RequestInvalid.
     """
-    _check_id(limits, id)
+    check_id(limits, id)
     known, inputs = scorer.inputs, dict[str, Tensor]()
     for name, tensor in tensors:
         if name in inputs:
@@ -92,24 +92,8 @@ def read_inference(
     most = limits.max_candidates if users <= 1 else limits.max_rows
     if count > most:
         raise TooManyCandidates(f"more than {most} candidates", place="inputs", remedy="send them in several requests")
-    outputs, binary = _outputs(scorer, requested)
+    outputs, binary = outputs_of(scorer.outputs, requested)
     return Inference(id, count, users, inputs, outputs, binary)
-
-
-def plain_inference(
-    scorer: Scorer,
-    limits: Limits,
-    id: str,
-    plain: Plain,
-    requested: Iterable[tuple[str, bool]],
-    again: Callable[[], Inference],
-) -> Inference:
-    """The same of tensors that compiled code has read already; `again` reads them in the other way.
-
-    Raises: RequestInvalid.
-    """
-    _check_id(limits, id)
-    return Inference(id, plain.count, 1, {}, *_outputs(scorer, requested), plain, again)
 
 
 def infer(scorer: Scorer, asked: Inference) -> Scores:
@@ -144,7 +128,8 @@ def of_outputs(asked: Inference, scores: Scores) -> Scores:
     return {name: scores[name] for name in asked.outputs}
 
 
-def _check_id(limits: Limits, id: str) -> None:
+def check_id(limits: Limits, id: str) -> None:
+    """Raises: ValueInvalid, where it is too long."""
     if len(id) > limits.max_string_bytes:
         raise ValueInvalid(f"is longer than {limits.max_string_bytes} characters", place="id")
 
@@ -234,8 +219,11 @@ def _sizes(scorer: Scorer, known: dict[str, Input], inputs: dict[str, Tensor]) -
     return users, found.get("item", 1)
 
 
-def _outputs(scorer: Scorer, requested: Iterable[tuple[str, bool]]) -> tuple[tuple[str, ...], frozenset[str]]:
-    names = [output.name for output in scorer.manifest.outputs]
+def outputs_of(names: tuple[str, ...], requested: Iterable[tuple[str, bool]]) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Of the model's outputs those that are asked for, all of them where none is named; and those wanted as raw bytes.
+
+    Raises: RequestInvalid.
+    """
     wanted: dict[str, bool] = {}
     for name, binary in requested:
         if name not in names:
@@ -243,7 +231,7 @@ def _outputs(scorer: Scorer, requested: Iterable[tuple[str, bool]]) -> tuple[tup
         if name in wanted:
             raise ValueInvalid("is asked for twice", place=f"outputs.{name}", remedy="ask for each output once")
         wanted[name] = binary
-    return tuple(wanted or names), frozenset(name for name in wanted if wanted[name])
+    return tuple(wanted) or names, frozenset(name for name in wanted if wanted[name])
 
 
 def _row_user(values: Any, asked: Inference, place: str) -> NDArray[np.int64]:

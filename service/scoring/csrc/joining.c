@@ -135,6 +135,19 @@ static PyObject *join_sequence(const Reader *reader, const Feature *feature, PyO
     return padded == NULL ? NULL : Py_BuildValue("(Nn)", padded, width);
 }
 
+/* The number of its request, for each candidate: int64 [N]. */
+static PyObject *owners(PyObject *const *requests, Py_ssize_t count, Py_ssize_t rows)
+{
+    PyObject *bytes = PyByteArray_FromStringAndSize(NULL, rows * (Py_ssize_t)sizeof(int64_t));
+    int64_t *to = bytes == NULL ? NULL : (int64_t *)(void *)PyByteArray_AS_STRING(bytes);
+    for (Py_ssize_t i = 0; bytes != NULL && i < count; i++) {
+        for (Py_ssize_t row = 0; row < ((const Request *)requests[i])->count; row++) {
+            *to++ = i;
+        }
+    }
+    return bytes;
+}
+
 PyObject *join_requests(const Reader *reader, PyObject *const *requests, Py_ssize_t count, Py_ssize_t most)
 {
     Py_ssize_t rows[SIDES] = {count, 0};
@@ -161,12 +174,14 @@ PyObject *join_requests(const Reader *reader, PyObject *const *requests, Py_ssiz
     }
     PyObject *user = join_side(reader, requests, count, USER, rows[USER]);
     PyObject *item = join_side(reader, requests, count, ITEM, rows[ITEM]);
+    PyObject *users = owners(requests, count, rows[ITEM]);
     PyObject *found = NULL;
-    if (sequences != NULL && user != NULL && item != NULL) {
-        found = Py_BuildValue("((OO)O)", user, item, sequences);
+    if (sequences != NULL && user != NULL && item != NULL && users != NULL) {
+        found = Py_BuildValue("((OO)OO)", user, item, sequences, users);
     }
     Py_XDECREF(sequences);
     Py_XDECREF(user);
     Py_XDECREF(item);
+    Py_XDECREF(users);
     return found;
 }

@@ -1,5 +1,6 @@
 /* Lists of plain values into arrays: what `service/scoring/values.py` does with most columns, many times as fast; and
- * lists of strings out of the raw bytes that the Open Inference Protocol sends them as; and lists beside those before them.
+ * lists of strings out of the raw bytes that the Open Inference Protocol sends them as; lists beside those before them; and
+ * whether scores are probabilities.
  *
  * A value is plain where nothing has to be decided about it. Each function of lists fills an array [C, N] from C columns, each a list of
  * N values or None for one that is missing throughout, and says whether all was plain; where it was not, the array is to be
@@ -283,12 +284,45 @@ no_starts:
     return done;
 }
 
+PyDoc_STRVAR(probabilities_doc, "probabilities(arrays) -> bool\n\n"
+"Whether all numbers of a list of arrays of float32 lie between 0 and 1; NaN does not.");
+
+static PyObject *probabilities(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t given)
+{
+    bool good = true;
+    if (!expect(given, 1)) {
+        return NULL;
+    }
+    if (!PyList_CheckExact(args[0])) {
+        PyErr_SetString(PyExc_TypeError, "the arrays must be a list");
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(args[0]); i++) {
+        Py_buffer buffer;
+        if (PyObject_GetBuffer(PyList_GET_ITEM(args[0], i), &buffer, PyBUF_ND | PyBUF_FORMAT) < 0) {
+            return NULL;
+        }
+        bool fits = strcmp(buffer.format, "f") == 0;
+        const float *values = buffer.buf;
+        for (Py_ssize_t at = 0; fits && at < buffer.len / (Py_ssize_t)sizeof(float); at++) {
+            good &= values[at] >= 0 && values[at] <= 1;
+        }
+        PyBuffer_Release(&buffer);
+        if (!fits) {
+            PyErr_SetString(PyExc_ValueError, "the arrays must be of float32");
+            return NULL;
+        }
+    }
+    return PyBool_FromLong(good);
+}
+
 static PyMethodDef methods[] = {
     {"numbers", (PyCFunction)(void (*)(void))numbers, METH_FASTCALL, numbers_doc},
     {"integers", (PyCFunction)(void (*)(void))integers, METH_FASTCALL, integers_doc},
     {"rows", (PyCFunction)(void (*)(void))rows, METH_FASTCALL, rows_doc},
     {"strings", (PyCFunction)(void (*)(void))strings, METH_FASTCALL, strings_doc},
     {"unlike_before", (PyCFunction)(void (*)(void))unlike_before, METH_FASTCALL, unlike_before_doc},
+    {"probabilities", (PyCFunction)(void (*)(void))probabilities, METH_FASTCALL, probabilities_doc},
     {NULL, NULL, 0, NULL},
 };
 

@@ -75,7 +75,8 @@ static PyObject *read_body(Reader *reader, PyObject *const *args, Py_ssize_t giv
 
 PyDoc_STRVAR(join_doc, "join(requests, most) -> tuple | None\n\n"
 "Of a list of requests, whose users and candidates follow each other: for each side the int64 [C, N], the float32 [C, N] and the\n"
-"strings [C * N] of its single features; and each sequence [N, steps], with the number of its steps. None where one has more than `most` cells.");
+"strings [C * N] of its single features; and each sequence [N, steps], with the number of its steps; and the number of its request for each candidate, int64 [N]. None where a\n"
+"sequence has more than `most` cells.");
 
 static PyObject *join(Reader *reader, PyObject *const *args, Py_ssize_t given)
 {

@@ -2,6 +2,7 @@
 
 import json
 import struct
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from contract.errors import RequestInvalid
 from contract.features import INT64_MISSING
 from service.api.settings import Limits
-from service.api.v2.codec import read_body
+from service.api.v2.codec import REMEMBERED, _beside, read_body
 from service.api.v2.inference import Inference, _columns, arrays_of
 from service.scoring.scorer import Scorer
 from tests.service.api.v2.test_codec import body_of
@@ -95,6 +96,26 @@ def test_what_else_is_asked_stays_as_it_is(scorer: Scorer) -> None:
         read(scorer, *sent(ITEMS, id="x" * 1025))
     with pytest.raises(RequestInvalid, match="no such output"):
         read(scorer, *sent(ITEMS, outputs=[{"name": "x"}]))
+
+
+def test_what_is_asked_is_remembered_for_a_model_and_its_limits_only(scorer: Scorer) -> None:
+    body, length = sent(ITEMS, id="seven", outputs=[{"name": "pcvr"}])
+    first, again = read(scorer, body, length), read(scorer, body, length)
+    assert (again.id, again.outputs) == (first.id, first.outputs) == ("seven", ("pcvr",))
+    with pytest.raises(RequestInvalid, match="is longer than 4 characters"):
+        read_body(scorer, Limits(max_string_bytes=4), body, header_length=str(length))
+    other = copy(scorer)
+    other.outputs = ("pctr",)
+    with pytest.raises(RequestInvalid, match="no such output"):
+        read(other, body, length)
+
+
+def test_of_what_is_long_nothing_is_remembered(scorer: Scorer) -> None:
+    held = _beside.cache_info().currsize
+    assert read(scorer, *sent(ITEMS, id="x" * 1024)).id == "x" * 1024
+    assert _beside.cache_info().currsize == held
+    read(scorer, *sent(ITEMS, id="not remembered yet"))
+    assert _beside.cache_info().currsize == min(held + 1, REMEMBERED)
 
 
 @pytest.mark.parametrize(
