@@ -8,7 +8,6 @@ import hashlib
 import json
 import multiprocessing
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,11 +20,10 @@ import pyarrow.fs
 
 from contract.errors import SettingInvalid, TargetExists, TargetUnwritable
 from service.batch.job import Job
-from service.batch.output import Output
+from service.batch.output import PART, Output
 from service.batch.stores import located
 
 FILE = pyarrow.fs.FileType.File
-PART = re.compile(r"part-\d{5,}\.\w+")
 R = TypeVar("R")
 
 

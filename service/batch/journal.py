@@ -43,12 +43,12 @@ class Journal:
             content = path.read_bytes()
             whole = content.rfind(b"\n") + 1
             os.ftruncate(descriptor, whole)
-            lines = _parsed(content[:whole], path)
-            journal = cls(path, descriptor, {line["index"]: Done(**line) for line in lines[1:]})
-            if lines:
-                check_same(lines[0]["job"], identity, str(path.parent))
-            else:
+            before, done = _parsed(content[:whole], path)
+            journal = cls(path, descriptor, done)
+            if before is None:
                 journal._append({"version": VERSION, "job": identity})
+            else:
+                check_same(before, identity, str(path.parent))
             yield journal
         finally:
             os.close(descriptor)
@@ -99,13 +99,19 @@ def _changed_file(before: list[Any], now: list[Any]) -> str:
     return f"{sorted(gone)[0]} is gone" if gone else "the order of the files differs"
 
 
-def _parsed(content: bytes, path: Path) -> list[dict[str, Any]]:
-    lines: list[dict[str, Any]] = []
+def _parsed(content: bytes, path: Path) -> tuple[dict[str, Any] | None, dict[int, Done]]:
+    """What the job is, if that is written, and the shards that are done."""
+    job: dict[str, Any] | None = None
+    done: dict[int, Done] = {}
     for number, line in enumerate(content.splitlines()):
         try:
-            lines.append(json.loads(line))
-        except ValueError:
+            found = json.loads(line)
+            if number == 0:
+                job = dict(found["job"])
+            else:
+                done[found["index"]] = Done(**found)
+        except (ValueError, LookupError, TypeError, RecursionError):
             raise JobChanged(
                 f"line {number + 1} of the journal is damaged", place=str(path), remedy="begin anew with --restart"
             ) from None
-    return lines
+    return job, done

@@ -4,12 +4,16 @@ An output without an ending is a folder of parts; one with an ending is one file
 folder beside it until then. Knows names. Does not know what is written into them.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from contract.errors import DataInvalid
 from service.batch.formats import FORMATS, format_named, format_of
 from service.batch.job import Job, Shard
+
+PART = re.compile(r"part-\d{5,}\.\w+")
+UNFINISHED = re.compile(r"\.(part-\d{5,}|_SUCCESS|_summary|_refused)\b.*\.tmp")  # left by an attempt that died
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ is scored, nor what has been done already.
 import difflib
 import importlib.metadata
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,17 +15,18 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from contract.bundle import Manifest
-from contract.errors import ColumnMissing, DataInvalid, MixedTypes, SettingInvalid
+from contract.errors import ColumnMissing, ColumnTypeInvalid, DataInvalid, MixedTypes, SettingInvalid
 from contract.features import Sequence as ListFeature
 from service.batch.formats.codec import BLOCK_ROWS, Block, Format, Survey, Wanted, reported
 from service.batch.job import ALL, File, Job, Plan, Shard
 from service.batch.output import Output
-from service.batch.sources import find
+from service.batch.sources import find, would_find
 from service.batch.stores import opened
 from service.batch.typed import check_type, plain
 
 LIBRARIES = ("fullfunnel", "numpy", "onnxruntime", "pyarrow")
 SURVEYS_AT_ONCE = 8
+WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")  # what is the same as a number and as text
 
 
 def plan_of(job: Job, manifest: Manifest, digest: str) -> Plan:
@@ -34,7 +36,7 @@ def plan_of(job: Job, manifest: Manifest, digest: str) -> Plan:
     """
     files, chosen = find(job.input, job.input_format)
     output = Output.of(job, chosen.name)
-    _check_apart(output, files)
+    _check_apart(output, job.input, files)
     wanted = features_of(manifest)
     with ThreadPoolExecutor(SURVEYS_AT_ONCE) as pool:
         surveys = list(pool.map(lambda file: _survey(file, chosen, wanted), files))
@@ -76,11 +78,11 @@ def chosen_columns(keep: Sequence[str], manifest: Manifest, files: Sequence[File
     Raises: DataInvalid, ColumnMissing, ColumnTypeInvalid, MixedTypes, SettingInvalid.
     """
     wanted = features_of(manifest)
-    schema = _with_partitions(surveys[0].schema, files)
+    schema = _with_partitions(surveys[0].schema, files, wanted)
     keep = tuple(schema.names) if tuple(keep) == (ALL,) else tuple(dict.fromkeys(keep))
     scores = [entry.name for entry in manifest.outputs]
     _check_keep(keep, schema, scores, files[0].path)
-    _check_columns(files, surveys, (*wanted.columns, *keep), wanted)
+    _check_columns(files, surveys, wanted, keep)
     fields = [pa.field(name, plain(schema.field(name).type)) for name in keep]
     return Chosen(keep, schema, pa.schema([*fields, *(pa.field(name, pa.float32()) for name in scores)]))
 
@@ -97,18 +99,35 @@ def _survey(file: File, chosen: Format, wanted: Wanted) -> Survey:
         return chosen.survey(opened_file, wanted)
 
 
-def _with_partitions(schema: pa.Schema, files: Sequence[File]) -> pa.Schema:
-    """The columns of a file and those that its folders make."""
+def _with_partitions(schema: pa.Schema, files: Sequence[File], wanted: Wanted) -> pa.Schema:
+    """The columns of a file and those that its folders make. Raises: DataInvalid, ColumnTypeInvalid."""
     for name in files[0].partitions:
         if name not in schema.names:
-            values = {file.partitions.get(name) for file in files} - {None}
-            whole = all(str(value).lstrip("-").isdigit() and len(str(value)) < 19 for value in values)
-            schema = schema.append(pa.field(name, pa.int64() if whole and values else pa.string()))
+            schema = schema.append(pa.field(name, _type_of(name, files, wanted)))
     return schema
 
 
-def _check_apart(output: Output, files: Sequence[File]) -> None:
-    """What is written must not be read. Raises: SettingInvalid."""
+def _type_of(name: str, files: Sequence[File], wanted: Wanted) -> pa.DataType:
+    """Of what folders say: numbers for a feature of numbers, whole ones where all are written as such, or text."""
+    place = f"{files[0].path}, column {name!r}"
+    if name in wanted.lists:
+        raise ColumnTypeInvalid("holds what a folder is called, not lists", place=place, remedy="store lists")
+    values = list(dict.fromkeys(value for file in files if (value := file.partitions.get(name)) is not None))
+    if wanted.dtypes.get(name) == "float32":
+        try:
+            pa.array(values, pa.string()).cast(pa.float64())
+        except pa.ArrowInvalid:
+            raise ColumnTypeInvalid(
+                f"holds what folders are called ({', '.join(map(repr, values[:3]))}), not numbers",
+                place=place,
+                remedy="name the folders by numbers",
+            ) from None
+        return pa.float64()
+    return pa.int64() if values and all(map(WHOLE.fullmatch, values)) else pa.string()
+
+
+def _check_apart(output: Output, source: str, files: Sequence[File]) -> None:
+    """What is written must not be read, nor by the next run of the same command. Raises: SettingInvalid."""
     target = str(output.target.absolute())
     for file in files:
         path = file.path
@@ -116,6 +135,10 @@ def _check_apart(output: Output, files: Sequence[File]) -> None:
             raise SettingInvalid(
                 "the output holds a file of the input", place=path, remedy="write to a place of its own"
             )
+    if would_find(source, target):
+        raise SettingInvalid(
+            "the output would be a part of the input", place=target, remedy="write to a place outside of it"
+        )
 
 
 def _check_keep(keep: Sequence[str], schema: pa.Schema, scores: Sequence[str], place: str) -> None:
@@ -130,9 +153,9 @@ def _check_keep(keep: Sequence[str], schema: pa.Schema, scores: Sequence[str], p
             )
 
 
-def _check_columns(files: Sequence[File], surveys: Sequence[Survey], columns: Sequence[str], wanted: Wanted) -> None:
+def _check_columns(files: Sequence[File], surveys: Sequence[Survey], wanted: Wanted, keep: Sequence[str]) -> None:
     """Every file has every column, of a type that fits; kept ones of one type. Raises: see plan_of."""
-    first = surveys[0].schema
+    first, columns = surveys[0].schema, (*wanted.columns, *keep)
     for file, survey in zip(files, surveys, strict=True):
         names = set(survey.schema.names)
         if len(names) < len(survey.schema.names):
@@ -149,7 +172,7 @@ def _check_columns(files: Sequence[File], surveys: Sequence[Survey], columns: Se
             kind, place = survey.schema.field(name).type, f"{file.path}, column {name!r}"
             if name in wanted.dtypes:
                 check_type(kind, wanted.dtypes[name], name in wanted.lists, place)
-            elif name in first.names and plain(kind) != plain(first.field(name).type):
+            if name in keep and name in first.names and plain(kind) != plain(first.field(name).type):
                 raise MixedTypes(
                     f"holds {kind} where {files[0].path} holds {first.field(name).type}",
                     place=place,

@@ -20,7 +20,7 @@ from service.batch.finish import finish
 from service.batch.job import Job, Plan, Shard
 from service.batch.journal import Journal, check_same
 from service.batch.lock import locked
-from service.batch.output import Output
+from service.batch.output import PART, UNFINISHED, Output
 from service.batch.plan import plan_of
 from service.batch.shards import ShardScorer, check_refused
 from service.batch.stores import is_remote
@@ -88,12 +88,12 @@ def _failing_clearly(output: Output) -> Iterator[None]:
 def _run(job: Job, output: Output, workers: int, on: Cluster | None, restart: bool, watch: Watch) -> Result:
     _prepare(output)
     with locked(output.lock, str(output.target)), _tidied(output):
-        if restart:
-            _discard(output)
         scorer = Scorer.load(Path(job.bundle))
         with on.crew() if on else Workers(workers, lambda plan: ShardScorer(scorer, plan).write) as crew:
             plan = plan_of(job, scorer.manifest, scorer.digest)
             output = Output.of(job, plan.output_format)
+            if restart:  # no sooner, so that a mistake in the command costs nothing
+                _discard(output)
             if (finished := _finished(output, plan)) is not None:
                 return finished
             with Journal.opened(output.journal, plan.identity) as journal:
@@ -149,7 +149,9 @@ def _discard(output: Output) -> None:
         files = [output.journal, output.summary, output.refused]
         files += [path for path in output.work.iterdir() if path != output.lock]
         if output.is_folder:
-            files += [*output.target.glob("part-*"), *output.target.glob(".*.tmp")]
+            files += [
+                path for path in output.target.iterdir() if PART.fullmatch(path.name) or UNFINISHED.fullmatch(path.name)
+            ]
         else:
             files.append(output.target)
         for path in files:
@@ -165,8 +167,8 @@ def _finished(output: Output, plan: Plan) -> Result | None:
     try:
         manifest = json.loads(output.success.read_bytes())
         summary = json.loads(output.summary.read_bytes()) if output.summary.exists() else {}
-        job, rows, refused = manifest["job"], manifest["rows"], manifest["refused"]
-    except (ValueError, LookupError, TypeError):
+        job, rows, refused = dict(manifest["job"]), int(manifest["rows"]), int(manifest["refused"])
+    except (ValueError, LookupError, TypeError, RecursionError):
         raise JobChanged(
             "the manifest of a finished job is damaged", place=str(output.success), remedy="begin anew with --restart"
         ) from None
@@ -175,11 +177,12 @@ def _finished(output: Output, plan: Plan) -> Result | None:
 
 
 def _waiting(plan: Plan, output: Output, journal: Journal) -> Iterator[Shard]:
-    """The shards that are not written yet, or whose part is not what the journal says."""
+    """The shards that are not written yet, or whose part or refused rows are not what the journal says."""
     for shard in plan.shards:
         done = journal.done.get(shard.index)
         try:
-            if done is None or output.part(shard).stat().st_size != done.size:
+            lost = done is not None and done.refused > 0 and not output.refused_part(shard).exists()
+            if done is None or lost or output.part(shard).stat().st_size != done.size:
                 yield shard
         except FileNotFoundError:
             yield shard

@@ -99,7 +99,7 @@ class ShardScorer:
     def _completed(self, chunk: Chunk, shard: Shard) -> Chunk:
         batch = chunk.batch
         for name, value in shard.file.partitions.items():
-            if name in self._plan.wanted.dtypes or name in self._plan.keep:
+            if name in self._plan.wanted.dtypes or name in (*self._plan.keep, *self._plan.labels):
                 kind = partition_type(self._schema, self._plan, name)
                 if name not in batch.schema.names:
                     batch = batch.append_column(
@@ -109,15 +109,17 @@ class ShardScorer:
 
 
 def partition_type(schema: pa.Schema, plan: Plan, name: str) -> pa.DataType:
-    """A partition is kept as it is in the schema; what only a feature takes stays text."""
-    return schema.field(name).type if name in plan.keep else pa.string()
+    """A partition is kept as it is in the schema; what is not kept stays text, but where a feature takes numbers."""
+    if name in plan.keep:
+        return schema.field(name).type
+    return pa.float64() if plan.wanted.dtypes.get(name) == "float32" else pa.string()
 
 
 def check_refused(count: int, max_bad: int, first: list[dict[str, Any]]) -> None:
     """Stop when more rows are refused than are allowed. Raises: RowsRefused."""
     if count > max_bad:
         row = first[0]
-        allowed = "none is allowed" if max_bad == 0 else f"{max_bad} are allowed, and this is one too many"
+        allowed = {0: "none is allowed", 1: "only one is allowed"}.get(max_bad, f"only {max_bad} are allowed")
         raise RowsRefused(
             f"cannot be scored, and {allowed}: {str(row['reason']).rstrip('.')}",
             place=f"{row['source']}, row {row['row']}",

@@ -54,6 +54,20 @@ def find(path: str, format_name: str | None) -> tuple[list[File], Format]:
     return files, chosen
 
 
+def would_find(path: str, other: str) -> bool:
+    """Whether files inside a folder `other` of this machine would be found as those of the input `path`.
+
+    >>> would_find("/log", "/log/day=1/scores"), would_find("/log", "/log/_scores"), would_find("/log/*.csv", "/log/b")
+    (True, False, False)
+    """
+    if is_remote(path):
+        return False
+    path, other = (os.path.realpath(os.path.expanduser(each)) for each in (path, other))  # noqa: PTH111
+    if MAGIC.search(path) and not os.path.exists(path):  # noqa: PTH110
+        return _pattern(path).fullmatch(other) is not None
+    return other.startswith(f"{path}/") and not any(map(_hidden, other[len(path) + 1 :].split("/")))
+
+
 def natural(path: str) -> tuple[list[tuple[int, str]], str]:
     """A key that sorts numbers in names as numbers.
 

@@ -45,11 +45,14 @@ def test_a_journal_that_was_torn_anywhere_is_whole_lines_and_goes_on(tmp_path: P
         assert path.read_bytes() == content
 
 
-def test_a_damaged_line_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("line", [0, 1])
+@pytest.mark.parametrize("damaged", [b"{broken", b"3", b"{}", b'{"index": 0}', b'{"job": 3}', b"[" * 10**5])
+def test_a_damaged_line_is_refused(tmp_path: Path, line: int, damaged: bytes) -> None:
     path = tmp_path / "journal"
     lines = _begun(path).splitlines(keepends=True)
-    path.write_bytes(lines[0] + b"{broken\n" + lines[2])
-    with pytest.raises(JobChanged, match="line 2 of the journal is damaged"), Journal.opened(path, IDENTITY):
+    lines[line] = damaged + b"\n"
+    path.write_bytes(b"".join(lines))
+    with pytest.raises(JobChanged, match=f"line {line + 1} of the journal is damaged"), Journal.opened(path, IDENTITY):
         pass
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from contract.errors import DataInvalid, SourceMissing
-from service.batch.sources import find
+from service.batch.sources import find, would_find
 
 
 def _make(root: Path, *names: str) -> None:
@@ -47,6 +47,32 @@ def test_folders_of_different_partitions_are_refused(tmp_path: Path) -> None:
     _make(tmp_path, "day=2/a.parquet", "b.parquet")
     with pytest.raises(DataInvalid, match="folders of different partitions"):
         find(str(tmp_path), None)
+
+
+@pytest.mark.parametrize(
+    ("path", "other", "found"),
+    [
+        ("in", "in", False),
+        ("in", "in/out", True),
+        ("in/", "in/day=1/out.csv", True),
+        ("in", "in/_out", False),
+        ("in", "in/.x/out", False),
+        ("in", "in2/out", False),
+        ("link", "in/out", True),
+        ("in/*.parquet", "in/out", False),
+        ("in/*.parquet", "in/out.parquet", True),
+        ("in/*", "in/out", True),
+        ("in/d*", "in/day=1/out", True),
+        ("in/**/x.csv", "in/a/b/x.csv", True),
+        ("in/a.parquet", "in/a.parquet.csv", False),
+        ("s3://in", "in/out", False),
+    ],
+)
+def test_what_would_be_found_the_next_time(tmp_path: Path, path: str, other: str, found: bool) -> None:
+    _make(tmp_path, "in/a.parquet")
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    source = path if path.startswith("s3:") else f"{tmp_path}/{path}"
+    assert would_find(source, f"{tmp_path}/{other}") is found
 
 
 def test_a_change_of_size_or_time_is_another_stamp(tmp_path: Path) -> None:
