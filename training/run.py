@@ -5,7 +5,7 @@ Knows keys and their defaults. Does not know how any of it is carried out.
 
 import os
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -163,8 +163,14 @@ class Run(Frozen):
         names = [task.name for task in self.tasks]
         check_choices(self.model, self.training.schedule, self.training.regulariser)
         check_steps(self.model, self.features)
-        for key in ("task_weights", "positive_weights"):
-            for name in getattr(self.training, key):
+        by_task: dict[str, Iterable[str]] = {
+            "task_weights": self.training.task_weights,
+            "positive_weights": self.training.positive_weights,
+        }
+        if isinstance(self.training.weighting, FixedOptions):
+            by_task["weighting.growth"] = self.training.weighting.growth
+        for key, given in by_task.items():
+            for name in given:
                 if name not in names:
                     raise ValueError(f"training.{key} names {name!r}, which is no task{nearest(name, names)}")
         reserved = {ROW_USER, *(output.name for output in outputs(self.tasks))}

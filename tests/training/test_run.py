@@ -137,9 +137,17 @@ def test_model_without_an_architecture_is_refused(keys: small.Document) -> None:
     assert "`architecture` must be one of" in told(keys)
 
 
-def test_weights_for_a_task_that_is_not_there_are_refused(keys: small.Document) -> None:
-    keys["training"]["task_weights"] = {"convert": 2.0}
-    assert "training.task_weights names 'convert', which is no task (did you mean 'conversion'?)" in told(keys)
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("task_weights", {"convert": 2.0}),
+        ("positive_weights", {"convert": 2.0}),
+        ("weighting.growth", {"kind": "fixed", "growth": {"convert": 1.1}}),
+    ],
+)
+def test_weights_for_a_task_that_is_not_there_are_refused(keys: small.Document, key: str, value: Any) -> None:
+    keys["training"][key.split(".")[0]] = value
+    assert f"training.{key} names 'convert', which is no task (did you mean 'conversion'?)" in told(keys)
 
 
 def test_weights_of_escm2_are_refused_with_another_objective(keys: small.Document) -> None:

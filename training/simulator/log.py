@@ -55,6 +55,8 @@ def simulate(
             truth.close()
             truth.publish()
             log.publish()
+    except BrokenPipeError:  # of whoever is told of progress
+        raise
     except OSError as error:
         raise TargetUnwritable(
             f"cannot be written ({error.strerror or error})", place=str(directory), remedy="choose another directory"

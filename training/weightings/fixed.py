@@ -46,7 +46,7 @@ class Fixed(Weighting):
 
     def tell(self) -> tuple[Particular, ...]:
         """The weights by epoch, if they move."""
-        if not self.options.growth:
+        if all(factor == 1.0 for factor in self.options.growth.values()):
             return ()
         rows: list[tuple[str | float, ...]] = [(f"epoch {i + 1}", *x) for i, x in self._history.items()]
         return (Particular("Task weights over time", "Each epoch multiplies them.", ("", *self.tasks), tuple(rows)),)
