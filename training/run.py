@@ -5,7 +5,7 @@ Knows keys and their defaults. Does not know how any of it is carried out.
 
 import os
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -163,10 +163,7 @@ class Run(Frozen):
         names = [task.name for task in self.tasks]
         check_choices(self.model, self.training.schedule, self.training.regulariser)
         check_steps(self.model, self.features)
-        by_task: dict[str, Iterable[str]] = {
-            "task_weights": self.training.task_weights,
-            "positive_weights": self.training.positive_weights,
-        }
+        by_task = {key: getattr(self.training, key) for key in ("task_weights", "positive_weights")}
         if isinstance(self.training.weighting, FixedOptions):
             by_task["weighting.growth"] = self.training.weighting.growth
         for key, given in by_task.items():

@@ -6,10 +6,12 @@ is scored, nor what has been done already.
 
 import difflib
 import importlib.metadata
+import io
 import itertools
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -17,6 +19,7 @@ import pyarrow as pa
 from contract.bundle import Manifest
 from contract.errors import ColumnMissing, ColumnTypeInvalid, DataInvalid, MixedTypes, SettingInvalid
 from contract.features import Sequence as ListFeature
+from service.batch.formats import format_named
 from service.batch.formats.codec import BLOCK_ROWS, Block, Format, Survey, Wanted, reported
 from service.batch.job import ALL, File, Job, Plan, Shard
 from service.batch.output import Output
@@ -41,6 +44,7 @@ def plan_of(job: Job, manifest: Manifest, digest: str) -> Plan:
     with ThreadPoolExecutor(SURVEYS_AT_ONCE) as pool:
         surveys = list(pool.map(lambda file: _survey(file, chosen, wanted), files))
     columns = chosen_columns(job.keep, manifest, files, surveys)
+    check_writable(columns, format_named(output.format), files[0].path)
     keep, schema = columns.keep, columns.found
     labels = tuple(dict.fromkeys(task.label for task in manifest.tasks if task.label in schema.names))
     in_files = [name for name in (*wanted.columns, *keep, *labels) if name not in files[0].partitions]
@@ -85,6 +89,33 @@ def chosen_columns(keep: Sequence[str], manifest: Manifest, files: Sequence[File
     _check_columns(files, surveys, wanted, keep)
     fields = [pa.field(name, plain(schema.field(name).type)) for name in keep]
     return Chosen(keep, schema, pa.schema([*fields, *(pa.field(name, pa.float32()) for name in scores)]))
+
+
+def check_writable(columns: Chosen, written: Format, place: str) -> None:
+    """Whether the output can hold what is kept. Raises: ColumnTypeInvalid."""
+    for name in columns.keep:
+        field = columns.written.field(name)
+        one = pa.schema([field])
+        try:
+            if written.is_text and not _is_text_able(field.type):
+                raise TypeError
+            with closing(written.writer(io.BytesIO(), one)) as writer:
+                writer.write(pa.RecordBatch.from_arrays([pa.nulls(1, field.type)], schema=one))
+        except (pa.ArrowException, TypeError, ValueError):
+            raise ColumnTypeInvalid(
+                f"columns of type {str(field.type)[:80]} cannot be written as {written.name}",
+                place=f"{place}, column {name[:80]!r}",
+                remedy="do not keep it, or choose another format for the output",
+            ) from None
+
+
+def _is_text_able(kind: pa.DataType, inside: bool = False) -> bool:
+    """Whether values can be written as text: neither raw bytes, nor nanoseconds inside of lists and structs."""
+    types = pa.types
+    if kind.num_fields:
+        return all(_is_text_able(kind.field(i).type, True) for i in range(kind.num_fields))
+    raw = types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind)
+    return not (raw or types.is_fixed_size_binary(kind) or (inside and getattr(kind, "unit", "") == "ns"))
 
 
 def features_of(manifest: Manifest) -> Wanted:

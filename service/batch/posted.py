@@ -23,7 +23,7 @@ from service.batch.formats.arrow import StreamWriter
 from service.batch.formats.codec import CHUNK_ROWS, Chunk, Survey, Wanted, Writer
 from service.batch.formats.pages import check_pages
 from service.batch.job import File
-from service.batch.plan import chosen_columns, features_of
+from service.batch.plan import check_writable, chosen_columns, features_of
 from service.batch.scoring import TableScorer
 from service.batch.weight import check_kinds, expanded_bytes
 from service.scoring.scorer import Scorer, Scores
@@ -88,6 +88,7 @@ class PostedTable:
         self._check_size(self._survey)
         columns = chosen_columns(asked.keep, manifest, [File(PLACE, len(body), "", {})], [self._survey])
         check_kinds(self._survey.schema, columns.keep, PLACE)
+        check_writable(columns, format_named(asked.output_format), PLACE)
         self._keep, self._schema = columns.keep, columns.written
         self._wanted = Wanted(tuple(dict.fromkeys((*features.columns, *columns.keep))), features.dtypes, features.lists)
         if asked.input_format == "parquet":
@@ -165,7 +166,8 @@ class PostedTable:
 
     def _format_chunks(self, wanted: Wanted) -> Any:
         for block in self._survey.blocks:
-            yield from self._format.chunks(self._file, block, wanted)
+            if block.rows:
+                yield from self._format.chunks(self._file, block, wanted)
 
     def _check_size(self, survey: Survey) -> None:
         rows, columns, blocks = sum(block.rows for block in survey.blocks), len(survey.schema), len(survey.blocks)
@@ -228,9 +230,11 @@ def told(outcome: Outcome) -> str:
 
 @contextmanager
 def _readable(name: str) -> Iterator[None]:
-    """Turn what libraries say about the bytes into an error that repeats none of them."""
+    """Turn what libraries say about the bytes into an error that repeats none of them, and name the place."""
     try:
         yield
+    except DataInvalid as error:
+        raise type(error)(error.fact, place=error.place or PLACE, remedy=error.remedy) from error
     except MemoryError:
         raise _too_large("a part of it takes more memory to read than there is") from None
     except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError, LookupError) as error:

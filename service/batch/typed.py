@@ -15,14 +15,14 @@ from contract.errors import ColumnTypeInvalid
 
 Bad = NDArray[np.bool_] | None
 WORDS = {"string": "strings", "int64": "whole numbers", "float32": "numbers"}
-WHOLE = re.compile(r"[+-]?[0-9]{1,19}")
+WHOLE = re.compile(rb"[+-]?[0-9]{1,19}")
 
 
 def check_type(kind: pa.DataType, dtype: str, is_list: bool, place: str) -> None:
     """Whether a column of this type can hold a feature's values. Raises: ColumnTypeInvalid."""
     inner = plain(kind)
     if is_list and not pa.types.is_null(inner):
-        if not is_list_type(inner):
+        if not is_list_type(kind):  # nor a dictionary of lists, which stands for more than it holds
             raise ColumnTypeInvalid(f"holds {kind}, not lists", place=place, remedy="store lists")
         inner = plain(inner.value_type)
     types = pa.types
@@ -125,7 +125,7 @@ def _parsed(column: pa.Array, missing: int) -> tuple[NDArray[np.int64], Bad]:
     encoded = column.cast(pa.string()).dictionary_encode()
     values = np.full(len(encoded.dictionary) + 1, missing, np.int64)
     wrong = np.zeros(len(values), np.bool_)
-    for index, text in enumerate(encoded.dictionary.to_pylist()):
+    for index, text in enumerate(encoded.dictionary.cast(pa.binary()).to_pylist()):  # which may be no UTF-8
         if WHOLE.fullmatch(text) and -(2**63) <= int(text) < 2**63:
             values[index] = int(text)
         elif text:

@@ -22,6 +22,7 @@ class Arrow:
     name = "arrow"
     suffixes: tuple[str, ...] = (".arrow", ".arrows", ".feather", ".ipc")
     maps = True
+    is_text = False
 
     def survey(self, file: pa.NativeFile, wanted: Wanted) -> Survey:
         """Looks at every batch; on this machine only at what describes it."""

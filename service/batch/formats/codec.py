@@ -79,6 +79,10 @@ class Format(Protocol):
         """Endings of its files; the first is that of files we write."""
 
     @property
+    def is_text(self) -> bool:
+        """Whether its files can be read by people, and hold no raw bytes."""
+
+    @property
     def maps(self) -> bool:
         """Whether its files are best mapped into memory, where they are on this machine."""
 

@@ -29,6 +29,7 @@ class Csv:
     name = "csv"
     suffixes: tuple[str, ...] = (".csv",)
     maps = False
+    is_text = True
 
     def survey(self, file: pa.NativeFile, wanted: Wanted) -> Survey:
         """Reads the whole file once, to find where its records end."""
@@ -59,7 +60,7 @@ class Csv:
         if table.num_rows + len(skipped) != block.rows:
             raise DataInvalid(
                 f"holds {table.num_rows + len(skipped)} records from byte {block.start} on, where {block.rows} end",
-                remedy="write it again with quotes doubled inside quotes",
+                remedy="write it again with newlines at the ends of lines, and quotes doubled inside quotes",
             )
         table = _with_nulls(table, skipped)
         for start in range(0, table.num_rows, CHUNK_ROWS):
@@ -74,10 +75,12 @@ class Csv:
 
     def join(self, parts: Sequence[str], sink: Any, schema: pa.Schema) -> None:
         """One header."""
-        for number, part in enumerate(parts):
+        header = io.BytesIO()
+        self.writer(header, schema).close()
+        sink.write(header.getvalue())
+        for part in parts:
             with open(part, "rb") as file:
-                header = file.readline()
-                sink.write(header if number == 0 else b"")
+                file.seek(len(header.getvalue()))  # not a line: a name may have a newline in it
                 while data := file.read(2**20):
                     sink.write(data)
 
@@ -115,9 +118,25 @@ def _header(file: pa.NativeFile) -> tuple[list[str], int]:
         end += len(piece)
         if newline < 0 or quotes % 2 == 0:
             break
-    rows = list(csv.reader(io.StringIO(data[skipped:end].decode(), newline="")))
+    if quotes % 2 or (newline < 0 and file.size() > HEADER_BYTES):
+        raise DataInvalid(
+            f"the header does not end in the first {HEADER_BYTES >> 20} MiB"
+            + (" (a quote that is not closed?)" if quotes % 2 else ""),
+            remedy="end the first line with a newline, and close its quotes",
+        )
+    try:
+        rows = list(csv.reader(io.StringIO(data[skipped:end].decode(), newline="")))
+    except csv.Error as error:  # which csv raises only where a name is longer than it takes
+        raise DataInvalid(
+            f"the header cannot be read ({error})", remedy="give shorter names, and close quotes where a name ends"
+        ) from None
     if not rows or not any(rows[0]):
         raise DataInvalid("the first line is no header", remedy="give the columns' names in the first line")
+    if any(rows[1:]):  # which nobody would read
+        raise DataInvalid(
+            "the first line holds more than the header (a carriage return without a newline?)",
+            remedy="write it again with newlines at the ends of lines, and quotes doubled inside quotes",
+        )
     return rows[0], end
 
 
@@ -132,7 +151,8 @@ def _typed(column: pa.ChunkedArray, name: str, wanted: Wanted, refused: dict[int
     column = column.combine_chunks()
     kind = _type(name, wanted)
     if name in wanted.lists:
-        return _parsed(column, kind, _listed, f"{name}: is no JSON list of {wanted.dtypes[name]}", refused)
+        parse = _whole if wanted.dtypes[name] == "int64" else _listed
+        return _parsed(column, kind, parse, f"{name}: is no JSON list of {wanted.dtypes[name]}", refused)
     if kind == pa.string():
         return column
     try:
@@ -148,6 +168,13 @@ def _listed(text: str) -> list[Any]:
     return values
 
 
+def _whole(text: str) -> list[Any]:
+    values = _listed(text)
+    if float in map(type, values):  # of which pyarrow would drop the fraction
+        raise TypeError
+    return values
+
+
 def _parsed(
     column: pa.Array, kind: pa.DataType, parse: Callable[[str], Any], fact: str, refused: dict[int, str]
 ) -> pa.Array:
@@ -158,7 +185,7 @@ def _parsed(
     for index, text in enumerate(encoded.dictionary.to_pylist()):
         try:
             values.append(pa.scalar(parse(text), kind).as_py())
-        except (ValueError, TypeError, pa.ArrowException, RecursionError):
+        except (ValueError, TypeError, OverflowError, pa.ArrowException, RecursionError):
             values.append(None)
             wrong[index] = True
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)

@@ -14,6 +14,9 @@ from service.batch.formats import lines
 from service.batch.formats.codec import CHUNK_ROWS, Block, Chunk, Survey, Wanted, Writer
 
 FIRST_BYTES = 2**20  # what the types of other columns than features are told from
+SPACE, MARK = b" \t\r", b"\xef\xbb\xbf"
+MAX_DEPTH = 1024
+NO_OBJECT = "is no JSON object, or is nested too deep"
 TYPES = {"string": pa.string(), "int64": pa.int64(), "float32": pa.float64()}
 
 
@@ -23,6 +26,7 @@ class Ndjson:
     name = "ndjson"
     suffixes: tuple[str, ...] = (".ndjson", ".jsonl")
     maps = False
+    is_text = True
 
     def survey(self, file: pa.NativeFile, wanted: Wanted) -> Survey:
         """Reads the whole file once, to find where its lines end."""
@@ -32,11 +36,13 @@ class Ndjson:
         """A line that is no object, or holds a value of another type, is refused."""
         schema = _schema(file, wanted)
         schema = pa.schema([schema.field(name) for name in wanted.columns])
-        data = bytes(file.read_at(block.stop - block.start, block.start))
-        texts = [text for text in data.split(b"\n") if text.strip(b"\r")]
+        texts = [text for text in _lines(file, block.stop - block.start, block.start) if text not in lines.BLANK]
         for start in range(0, len(texts), CHUNK_ROWS):
-            refused: dict[int, str] = {}
-            tables = list(_read(texts[start : start + CHUNK_ROWS], schema, 0, refused))
+            chunk = texts[start : start + CHUNK_ROWS]
+            refused = {row: NO_OBJECT for row, text in enumerate(chunk) if not _is_object(text)}
+            for row in refused:
+                chunk[row] = b"{}"
+            tables = list(_read(chunk, schema, 0, refused))
             yield Chunk(_batch(pa.concat_tables(tables)), refused)
 
     def writer(self, sink: Any, schema: pa.Schema) -> Writer:
@@ -70,17 +76,21 @@ def _texts(column: pa.Array) -> list[bytes]:
     if column.null_count == 0 and (pa.types.is_integer(kind) or kind in (pa.float32(), pa.float64())) and len(column):
         values = column.to_numpy(zero_copy_only=False)
         return orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
-    return [orjson.dumps(value, default=str) for value in column.to_pylist()]
+    try:
+        values = column.to_pylist()
+    except ValueError:  # nanoseconds, of which Python's times have none
+        values = column.cast(pa.string()).to_pylist()
+    return [orjson.dumps(value, default=str) for value in values]
 
 
 def _schema(file: pa.NativeFile, wanted: Wanted) -> pa.Schema:
     """Features as their types, in whichever lines they are; other columns as the first lines suggest."""
-    head = bytes(file.read_at(FIRST_BYTES, 0))
-    if len(head) == FIRST_BYTES:
-        head = head[: head.rfind(b"\n") + 1]
+    head = _lines(file, FIRST_BYTES, 0)
+    if file.size() > FIRST_BYTES:
+        head.pop()
     fields: dict[str, pa.Field] = {}
-    for text in head.split(b"\n"):
-        if text.strip():
+    for text in head:
+        if _is_object(text):
             try:
                 found = pa.json.read_json(pa.BufferReader(text), _options(text)).schema
             except pa.ArrowInvalid:
@@ -97,6 +107,29 @@ def _schema(file: pa.NativeFile, wanted: Wanted) -> pa.Schema:
             kind = pa.string() if pa.types.is_timestamp(field.type) or pa.types.is_null(field.type) else field.type
         result.append(pa.field(name, kind))
     return pa.schema(result)
+
+
+def _lines(file: pa.NativeFile, size: int, start: int) -> list[bytes]:
+    data = bytes(file.read_at(size, start))
+    return (data if start else data.removeprefix(MARK)).split(b"\n")
+
+
+def _is_object(text: bytes) -> bool:
+    """Whether a line may be given to pyarrow.
+
+    What is no object it does not always survive (26.0.1: `null`), nor what is nested without end. Lines that begin and
+    end as objects cannot be one object together either.
+    """
+    text = text.strip(SPACE)
+    if not (text.startswith(b"{") and text.endswith(b"}")):
+        return False
+    if text.count(b"[") + text.count(b"{") <= MAX_DEPTH:
+        return True
+    try:
+        orjson.loads(text)  # which stops at a depth of 1,024
+    except orjson.JSONDecodeError:
+        return False
+    return True
 
 
 def _options(data: bytes) -> pa.json.ReadOptions:

@@ -24,6 +24,7 @@ class Parquet:
     name = "parquet"
     suffixes: tuple[str, ...] = (".parquet", ".pq")
     maps = False
+    is_text = False
 
     def __init__(self) -> None:
         self._last: tuple[Any, Any] = None, None  # a file, and its footer: of a large file it takes a while to read

@@ -13,9 +13,10 @@ import pytest
 
 from contract.errors import ColumnMissing, ColumnTypeInvalid, DataInvalid, MixedTypes, SettingInvalid, SourceMissing
 from service.batch import plan as planning
+from service.batch.formats import FORMATS
 from service.batch.formats.codec import Survey
 from service.batch.job import ALL, File, Job, Plan
-from service.batch.plan import chosen_columns, features_of, plan_of
+from service.batch.plan import check_writable, chosen_columns, features_of, plan_of
 from tests.service.batch.tables import ITEM, SCHEMA, USER, toy_table, write
 from tests.service.toy_bundle import toy_manifest
 
@@ -261,6 +262,32 @@ def test_a_kept_column_that_is_a_feature_too_is_of_one_type_in_all_files() -> No
     assert chosen_columns(("city",), MANIFEST, files, surveys).keep == ("city",)
     with pytest.raises(MixedTypes, match=r"^b, column 'price': holds int64 where a holds double"):
         chosen_columns(("price",), MANIFEST, files, surveys)
+
+
+BYTES, NANOSECONDS = pa.binary(), pa.timestamp("ns")
+
+
+@pytest.mark.parametrize(
+    ("kind", "refused"),
+    [
+        (pa.string_view(), {"csv"}),
+        (pa.month_day_nano_interval(), {"csv", "parquet"}),
+        *((kind, {"csv", "ndjson"}) for kind in (BYTES, pa.large_binary(), pa.binary(2), pa.list_(BYTES))),
+        *((kind, {"csv", "ndjson"}) for kind in (pa.list_(NANOSECONDS), pa.struct([("a", pa.duration("ns"))]))),
+        *((kind, set()) for kind in (NANOSECONDS, pa.time64("ns"), pa.list_(pa.int64()), pa.decimal128(5, 2))),
+    ],
+    ids=str,
+)
+def test_a_kept_column_must_be_one_that_the_output_can_hold(kind: pa.DataType, refused: set[str]) -> None:
+    chosen = chosen_columns(("x",), MANIFEST, [_file("a")], [_survey(("x", kind))])
+    found = set()
+    for written in FORMATS:
+        try:
+            check_writable(chosen, written, "a")
+        except ColumnTypeInvalid as error:
+            assert (error.place, error.remedy[:14]) == ("a, column 'x'", "do not keep it")
+            found.add(written.name)
+    assert found == refused
 
 
 MANY = Survey(pa.schema([("row_id", pa.int64())]), ())

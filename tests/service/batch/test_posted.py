@@ -80,6 +80,17 @@ def test_no_rows_are_answered_with_the_columns_of_the_answer(scorer: Scorer, nam
     assert (found.num_rows, found.column_names) == (0, ["row_id", *OUTPUTS])
 
 
+@pytest.mark.parametrize("rows", [None, 3])
+def test_row_groups_without_rows_are_passed_over(scorer: Scorer, rows: int | None) -> None:
+    table, sink = toy_table(rows or 0), io.BytesIO()
+    with pq.ParquetWriter(sink, table.schema) as writer:
+        for part in (table.slice(0, 0), table, table.slice(0, 0)):
+            writer.write_table(part)
+    posted_table = PostedTable(scorer, sink.getvalue(), Asked("parquet", "arrow"), WIDE)
+    assert posted_table.score().rows == table.num_rows
+    assert_scored(answer(posted_table), scorer, table)
+
+
 def test_a_dictionary_that_is_kept_is_written_as_its_values(scorer: Scorer) -> None:
     table = toy_table(6).append_column("word", pa.array(["a", None, "b"] * 2).dictionary_encode())
     sent = PostedTable(scorer, as_bytes(table, "arrow"), Asked("arrow", "arrow", ("word",)), WIDE)
@@ -211,6 +222,30 @@ def test_bytes_that_are_not_of_the_format_are_named_and_not_repeated(scorer: Sco
     assert "secret" not in str(said.value)
 
 
+@pytest.mark.parametrize(
+    ("body", "fact"),
+    [
+        (b"x" * 200_000 + b",b\n1,2\n", "the header cannot be read"),
+        (b"a,b\r1,2\n3,4\n", "the first line holds more than the header"),
+        (b"\n1,2\n", "the first line is no header"),
+    ],
+)
+def test_what_a_format_says_of_a_body_has_its_place(scorer: Scorer, body: bytes, fact: str) -> None:
+    with pytest.raises(DataInvalid, match=f"^body: {fact}"):
+        PostedTable(scorer, body, Asked("csv", "arrow"), WIDE)
+
+
+@pytest.mark.parametrize("line", [b"null", b'{"x":' + b"[" * 200_000 + b"]" * 200_000 + b"}"], ids=["null", "deep"])
+@pytest.mark.parametrize("row", [0, 3])
+def test_lines_that_a_reader_may_not_survive_are_refused_rows(scorer: Scorer, line: bytes, row: int) -> None:
+    lines = as_bytes(toy_table(6), "ndjson").splitlines(keepends=True)
+    lines.insert(row, line + b"\n")
+    sent = PostedTable(scorer, b"".join(lines), Asked("ndjson", "arrow", max_bad=1), WIDE)
+    outcome = sent.score()
+    assert (outcome.rows, list(outcome.reasons)) == (7, [row])
+    assert_scored(answer(sent), scorer, toy_table(6))
+
+
 def test_a_file_that_says_it_has_fewer_than_no_rows_is_refused(scorer: Scorer) -> None:
     body = as_bytes(toy_table(50), "parquet")
     lying = body.replace(b"\x16\x64", b"\x16\x65")  # 50 and -51, as Thrift writes whole numbers of 64 bits
@@ -245,6 +280,14 @@ def test_what_cannot_be_kept_is_refused_before_anything_is_scored(
     table = table.append_column("blob", pa.array([b"ab"] * 3, pa.binary(2)))
     with pytest.raises(error, match=fact):
         PostedTable(scorer, as_bytes(table, "arrow"), Asked("arrow", "arrow", keep), WIDE)
+
+
+def test_what_the_format_of_the_answer_cannot_hold_is_refused_before_anything_is_scored(scorer: Scorer) -> None:
+    table = toy_table(3).append_column("when", pa.array([[1]] * 3, pa.list_(pa.timestamp("ns"))))
+    body = as_bytes(table, "parquet")
+    assert PostedTable(scorer, body, Asked("parquet", "parquet", ("when",)), WIDE).score().rows == 3
+    with pytest.raises(DataInvalid, match=r"^body, column 'when': columns of type .* cannot be written as ndjson"):
+        PostedTable(scorer, body, Asked("parquet", "ndjson", ("when",)), WIDE)
 
 
 # ---------------------------------------------------------------- pieces

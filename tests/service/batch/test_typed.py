@@ -73,6 +73,12 @@ def test_a_column_of_another_type_is_told_with_both_types(
     assert (said.value.fact, said.value.place) == (fact, "here")
 
 
+@pytest.mark.parametrize("kind", [pa.list_(pa.int64()), pa.large_list(pa.string())], ids=str)
+def test_a_dictionary_of_lists_is_refused(kind: pa.DataType) -> None:
+    with pytest.raises(ColumnTypeInvalid, match="not lists"):
+        check_type(pa.dictionary(pa.int32(), kind), "int64", True, "here")
+
+
 def test_a_column_of_nulls_holds_lists_too() -> None:
     check_type(pa.null(), "int64", True, "here")
 
@@ -190,6 +196,14 @@ def test_a_text_is_a_whole_number_when_it_is_written_as_one(kind: pa.DataType, t
     found = -9 if value is None else value
     assert values.tolist() == [7, found, -9, -9, found]
     assert _places(bad) == ([1, 4] if value is None else [])
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), DICTIONARY], ids=str)
+def test_a_text_that_is_no_utf8_is_no_whole_number(kind: pa.DataType) -> None:
+    texts = pa.array([b"7", b"\xff", None], pa.binary()).view(pa.string())
+    values, bad = integers(texts.dictionary_encode() if kind == DICTIONARY else texts.cast(kind), -9)
+    assert values.tolist() == [7, -9, -9]
+    assert _places(bad) == [1]
 
 
 # ---------------------------------------------------------------- numbers

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from service.batch.formats import csv as module
 from service.batch.formats import lines
 from service.batch.formats.codec import Chunk, Wanted
 from service.batch.formats.csv import Csv
+from service.batch.formats.ndjson import Ndjson
 
 DTYPES = {"word": "string", "number": "float32", "whole": "int64", "ids": "int64", "words": "string"}
 WANTED = Wanted(("word", "number", "whole", "ids", "words"), DTYPES, frozenset({"ids", "words"}))
@@ -67,6 +69,42 @@ def test_a_header_is_a_record_as_any_other(header: bytes, names: list[str]) -> N
 def test_a_first_line_without_names_is_no_header(content: bytes) -> None:
     with pytest.raises(DataInvalid, match="the first line is no header"):
         Csv().survey(pa.BufferReader(content), KEPT)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"a,b\r1,2\n3,4\n", b"a,b\r1,2\r3,4\r", b"a,b\r\r1,2\n", b'"a\n",b\r1,2\n', b'a,x"y\n1,2\n3,z"\n4,5\n'],
+)
+def test_records_are_not_lost_in_the_first_line(content: bytes) -> None:
+    with pytest.raises(DataInvalid, match="the first line holds more than the header") as said:
+        Csv().survey(pa.BufferReader(content), KEPT)
+    assert "newlines at the ends of lines" in said.value.remedy
+
+
+def test_a_header_may_end_with_returns_and_hold_one_in_quotes() -> None:
+    assert rows(b"a,b\r\r\n1,2\r\r\n3,4\r\n", KEPT) == [("1", "2"), ("3", "4")]
+    assert rows(b'"a\rc",b\n1,2\n', Wanted(("a\rc",), {}, frozenset())) == [("1",)]
+
+
+@pytest.mark.parametrize(
+    ("content", "fact"),
+    [
+        (b'a,"b\n1,2\n', r"the header does not end in the first 4 MiB \(a quote that is not closed\?\)"),
+        (b"a" * 2**22 + b"\n1\n", "the header does not end in the first 4 MiB$"),
+        ("é".encode() * 2**21 + b"a\n1\n", "the header does not end in the first 4 MiB$"),
+        (b"a," + b"b" * 2**17 + b"c\n1,2\n", r"the header cannot be read \(field larger than field limit \(131072\)\)"),
+    ],
+    ids=["a quote", "a name", "a cut letter", "a long name"],
+)
+def test_a_header_that_is_too_long_to_be_one_is_refused(content: bytes, fact: str) -> None:
+    with pytest.raises(DataInvalid) as said:
+        Csv().survey(pa.BufferReader(content), KEPT)
+    assert re.match(fact, said.value.fact) and said.value.remedy
+
+
+def test_the_longest_names_are_read() -> None:
+    name = "b" * 2**17
+    assert rows(f"a,{name}\n1,2\n".encode(), Wanted((name,), {}, frozenset())) == [("2",)]
 
 
 @pytest.mark.parametrize("content", [b"a,b", b"a,b\n", b"a,b\n\n\r\n"])
@@ -124,6 +162,14 @@ def test_where_no_column_is_asked_for_there_are_rows_all_the_same() -> None:
 def test_quotes_that_pyarrow_counts_otherwise_are_an_error() -> None:
     with pytest.raises(DataInvalid, match="holds 2 records from byte 4 on, where 1 end"):
         chunks(b'a,b\nx"y,1\nz"w,2\n', KEPT)
+
+
+def test_a_return_ends_no_record() -> None:
+    assert rows(b'a,b\n"x\ry",1\n', KEPT) == [("x\ry", "1")]
+    with pytest.raises(
+        DataInvalid, match=r"holds 2 records from byte 4 on, where 1 end\. .*newlines at the ends of lines"
+    ):
+        chunks(b"a,b\n1,2\r3,4\n", KEPT)
 
 
 # ---------------------------------------------------------------- refused rows
@@ -187,16 +233,26 @@ def test_numbers_are_read_as_double_and_a_word_among_them_does_not_change_the_ot
 
 def test_lists_are_json() -> None:
     assert read("ids", "[]", "[1, null, -2]", "", "[1, null, -2]") == ([[], [1, None, -2], None, [1, None, -2]], {})
+    assert read("ids", "[9223372036854775807, -9223372036854775808]") == ([[2**63 - 1, -(2**63)]], {})
     assert read("words", '["a", "", null, "\\u00fc\\n"]') == ([["a", "", None, "ü\n"]], {})
 
 
 @pytest.mark.parametrize(
-    "text", ["1", "{}", "[1", "[1] 2", '["1"]', "[NaN]", "[[1]]", "[{}]", "[" * 100_000, "word", " null"]
+    "text", ["1", "{}", "[1", "[1] 2", '["1"]', "[NaN]", "[true]", "[[1]]", "[{}]", "[" * 100_000, "word", " null"]
 )
 def test_what_is_no_list_of_the_values_of_its_feature_is_refused(text: str) -> None:
     values, refused = read("ids", "[1]", text, "[2]")
     assert values == [[1], None, [2]]
     assert refused == {1: "ids: is no JSON list of int64"}
+
+
+@pytest.mark.parametrize("text", ["[1.5]", "[1, null, 1.5]", "[1.0]", "[1e2]", f"[{2**63}]", f"[{-(2**63) - 1}]"])
+def test_a_list_of_other_numbers_than_whole_ones_of_64_bits_is_refused_as_in_ndjson(text: str) -> None:
+    assert read("ids", "[1]", text, text) == ([[1], None, None], dict.fromkeys([1, 2], "ids: is no JSON list of int64"))
+    file, wanted = pa.BufferReader(f'{{"ids": {text}}}\n'.encode()), Wanted(("ids",), WANTED.dtypes, WANTED.lists)
+    (block,) = Ndjson().survey(file, wanted).blocks
+    (chunk,) = Ndjson().chunks(file, block, wanted)
+    assert list(chunk.refused) == [0]
 
 
 def test_a_list_of_strings_holds_strings() -> None:
@@ -247,3 +303,13 @@ def test_parts_are_joined_under_one_header(tmp_path: Path) -> None:
     Csv().join(parts, sink, NESTED.schema)
     assert sink.getvalue() == written(NESTED)
     assert written(NESTED.slice(0, 0)).count(b"\n") == 1
+
+
+def test_parts_whose_names_have_newlines_are_joined_under_one_header(tmp_path: Path) -> None:
+    batch = pa.RecordBatch.from_pydict({'a\n"b"\r\n': pa.array(["x\ny", "z"]), "c": pa.array([[1], []])})
+    parts = [tmp_path / "0", tmp_path / "1"]
+    for number, part in enumerate(parts):
+        part.write_bytes(written(batch.slice(number, 1)))
+    sink = io.BytesIO()
+    Csv().join([str(part) for part in parts], sink, batch.schema)
+    assert sink.getvalue() == written(batch)

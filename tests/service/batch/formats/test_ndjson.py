@@ -131,6 +131,54 @@ def test_a_line_that_is_no_object_of_those_types_is_refused_alone(line: str) -> 
     assert 0 < len(chunk.refused[1]) < 200 and "JSON parse error" not in chunk.refused[1]
 
 
+DEEP = 150_000
+NO_OBJECTS = {
+    "null": b"null",
+    "null behind space": b" \tnull",
+    "an object and null": b"{} null",
+    "null and an object": b"null {}",
+    "two objects": b'{"a": 1}{"a": 2}',
+    "the beginning of an object": b'{"a":',
+    "the end of an object": b'{"a": 1}}',
+    "space": b"   ",
+    "deep lists": b'{"x": ' + b"[" * DEEP + b"]" * DEEP + b"}",
+    "deep objects": b'{"x":' * DEEP + b"1" + b"}" * DEEP,
+}
+
+
+@pytest.mark.parametrize("line", NO_OBJECTS)
+@pytest.mark.parametrize("row", [0, 1, 2])
+def test_what_is_no_object_is_refused_wherever_it_stands(line: str, row: int) -> None:
+    texts = [b'{"a": 1}', b'{"a": 2}']
+    texts.insert(row, NO_OBJECTS[line])
+    (chunk,) = chunks(b"\n".join([*texts, b""]), "a")
+    assert list(chunk.refused) == [row]
+    assert [value for value in chunk.batch["a"].to_pylist() if value] == [1, 2]
+
+
+def test_lines_that_are_objects_only_together_are_refused() -> None:
+    texts = [b'{"a": 1}{"a": 2}', b'{"x":', b'{"b": 3}}', b'{"a": 4}']
+    (chunk,) = chunks(b"\n".join([*texts, b""]), "a")
+    assert sorted(chunk.refused) == [0, 1, 2]
+    assert chunk.batch["a"].to_pylist() == [None, None, None, 4]
+
+
+def test_as_deep_as_orjson_goes_an_object_is_read() -> None:
+    deep = b'{"x": ' + b"[" * 1000 + b"]" * 1000 + b', "y": ' + str([[]] * 600).encode() + b', "a": 1}'
+    (chunk,) = chunks(deep, "a")
+    assert (chunk.batch["a"].to_pylist(), chunk.refused) == ([1], {})
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line() -> None:
+    (chunk,) = chunks(b'\xef\xbb\xbf{"a": 1}\n\xef\xbb\xbf{"a": 2}\n', "a")
+    assert (chunk.batch["a"].to_pylist(), list(chunk.refused)) == ([1, None], [1])
+
+
+def test_a_line_of_returns_is_a_row_and_one_return_is_none() -> None:
+    (chunk,) = chunks(b'\r\n{"a": 1}\n\r\r\n', "a")
+    assert (chunk.batch["a"].to_pylist(), list(chunk.refused)) == ([1, None], [1])
+
+
 def test_refused_lines_are_numbered_in_their_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CHUNK_ROWS", 8)
     bad = {1, 2, 7, 8, 15, 16, 18}
@@ -197,6 +245,7 @@ def written(batch: pa.RecordBatch) -> bytes:
         (pa.array([150], pa.int64()).cast(pa.decimal128(21, 2)), ['"150.00"']),
         (pa.array([1], pa.date32()), ['"1970-01-02"']),
         (pa.array([1], pa.duration("s")), ['"0:00:01"']),
+        (pa.array([1, None], pa.timestamp("ns")), ['"1970-01-01 00:00:00.000000001"', "null"]),
         (pa.array([], pa.int64()), []),
         (pa.array([], pa.string()), []),
     ],
