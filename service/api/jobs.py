@@ -244,7 +244,8 @@ def _shown(records: Records, entry: Entry, state: State) -> Job:
 def _worded(error: Mapping[str, str]) -> dict[str, str]:
     """Options of the command are fields of the same name here."""
     found = {name: OPTION.sub(lambda match: match[1].replace("-", "_"), text) for name, text in error.items() if text}
-    return found | {"type": f"urn:fullfunnel:problem:{error['type']}"}
+    kind = error.get("type", "internal")
+    return {"detail": "", **found, "type": f"urn:fullfunnel:problem:{kind}"}
 
 
 def _time(seconds: float | None) -> str | None:

@@ -3,7 +3,8 @@
     ID/job.json     what is asked for, written once     ID/cancel   somebody wants it to end
     ID/state.json   how far it is, written by the one runner
 
-A job appears whole or not at all, and once for each key. Knows files. Does not know who runs jobs, nor how.
+A job appears whole or not at all, and once for each key. One whose files are damaged or cannot be read hides no other.
+Knows files. Does not know who runs jobs, nor how.
 """
 
 import hashlib
@@ -15,15 +16,21 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter
 
 from contract.bundle import sync_folder
-from contract.errors import KeyReused, UnknownJob
+from contract.errors import KeyReused, StorageFailed, UnknownJob
 from service.batch.durable import durable, unwritable
 
 ID = re.compile(r"[0-9a-f]{32}")
 WAITING, RUNNING, SUCCEEDED, FAILED, CANCELLED = "waiting", "running", "succeeded", "failed", "cancelled"
 ENDED = (SUCCEEDED, FAILED, CANCELLED)
+
+Known = Annotated[str, Field(pattern=f"^({'|'.join((WAITING, RUNNING, *ENDED))})$")]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Seconds = Annotated[float, Field(ge=0, lt=2**37)]  # what can be told as a date
 
 
 @dataclass(frozen=True)
@@ -43,20 +50,23 @@ class Entry:
 class State:
     """How far a job is. Times are seconds since 1970; `rows` are those of the input, None until they are known."""
 
-    state: str = WAITING
-    rows: int | None = None
-    rows_done: int = 0
+    state: Known = WAITING
+    rows: Count | None = None
+    rows_done: Count = 0
     rows_per_s: float | None = None
-    refused: int | None = None
+    refused: Count | None = None
     error: dict[str, str] | None = None
-    started: float | None = None
-    ended: float | None = None
-    runs: int = 0
+    started: Seconds | None = None
+    ended: Seconds | None = None
+    runs: Count = 0
 
     @property
     def has_ended(self) -> bool:
         """Whether nothing more will become of it."""
         return self.state in ENDED
+
+
+STATE = TypeAdapter(State)  # passes over fields that it does not know: a later version may have written them
 
 
 class Records:
@@ -97,20 +107,33 @@ class Records:
         return known, False
 
     def entry(self, job_id: str) -> Entry:
-        """What was asked for. Raises: UnknownJob."""
+        """What was asked for. Raises: UnknownJob, StorageFailed."""
         try:
             if ID.fullmatch(job_id):
                 return Entry(**json.loads((self.folder / job_id / "job.json").read_bytes()))
         except FileNotFoundError:
             pass
+        except (OSError, ValueError, TypeError) as error:
+            raise _unreadable(f"{job_id}/job.json", error) from error
         raise UnknownJob("there is no such job", place="id", remedy="see GET /v1/jobs for those there are")
 
     def state(self, job_id: str) -> State:
-        """How far it is."""
+        """How far it is: failed, where what was written of that is damaged. Raises: StorageFailed."""
+        place = f"{job_id}/state.json"
         try:
-            return State(**json.loads((self.folder / job_id / "state.json").read_bytes()))
+            return STATE.validate_json((self.folder / place).read_bytes(), strict=True)
         except FileNotFoundError:
             return State()
+        except OSError as error:
+            raise _unreadable(place, error) from error  # which may pass, so nothing is concluded from it
+        except ValueError:
+            damaged = {
+                "type": "storage-failed",
+                "place": place,
+                "detail": "the record of how far the job is is damaged",
+                "remedy": "start it again with a new key: it goes on where it stopped",
+            }
+            return State(FAILED, error=damaged)
 
     def write_state(self, job_id: str, state: State) -> None:
         """To be called by the runner only. Raises: TargetUnwritable."""
@@ -122,13 +145,13 @@ class Records:
         return [name for name in os.listdir(self.folder) if ID.fullmatch(name)]
 
     def all(self) -> list[tuple[Entry, State]]:
-        """The oldest first."""
+        """Those that can be read, the oldest first."""
         found = []
         for job_id in self.ids():
             try:
                 found.append((self.entry(job_id), self.state(job_id)))
-            except UnknownJob:
-                continue  # has just been forgotten
+            except (UnknownJob, StorageFailed):
+                continue  # has just been forgotten, or is the runner's to warn of
         return sorted(found, key=lambda one: (one[0].created, one[0].id))
 
     def ask_to_cancel(self, job_id: str) -> None:
@@ -149,6 +172,15 @@ class Records:
                 hidden = self.folder / f".{entry.id}.gone"
                 (self.folder / entry.id).rename(hidden)
                 shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _unreadable(place: str, error: Exception) -> StorageFailed:
+    why = (isinstance(error, OSError) and error.strerror) or str(error)
+    return StorageFailed(
+        f"the record of a job cannot be read ({why})",
+        place=place,
+        remedy="check the folder of jobs, its rights and its disk, or remove the job's folder there",
+    )
 
 
 def new_id(key: str | None) -> str:

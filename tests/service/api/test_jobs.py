@@ -315,3 +315,24 @@ def test_without_roots_there_are_no_jobs_and_the_answer_says_what_to_set(api: Ap
     for response in (api.post("/v1/jobs", {}), api.get("/v1/jobs"), api.get("/v1/jobs/x")):
         assert response.status_code == 403
         assert "FULLFUNNEL_JOB_ROOTS" in response.text
+
+
+def test_a_job_whose_record_is_damaged_has_failed_and_the_others_are_shown(
+    make_api: Callable[..., Api], tmp_path: Path, root: Path
+) -> None:
+    api = make_api(job_dir=str(tmp_path / "jobs"), job_roots=str(root))
+    asked = {"input": f"{root}/in", "output": f"{root}/out"}
+    damaged, sound = (api.post("/v1/jobs", asked).json()["id"] for _ in range(2))
+    state = tmp_path / "jobs" / damaged / "state.json"
+    for content in ("{", '{"runs": "x"}', '{"state": "failed", "error": {"what": "?"}}', '{"started": 1e300}'):
+        state.write_text(content)
+        response = api.get("/v1/jobs")
+        assert response.status_code == 200, content
+        assert {job["id"]: job["state"] for job in response.json()["jobs"]} == {sound: "waiting", damaged: "failed"}
+        assert api.get(f"/v1/jobs/{damaged}").json()["error"]["type"].startswith("urn:fullfunnel:problem:")
+        assert api.post("/v1/jobs", {**asked, "input": content}).status_code == 403
+    state.unlink()
+    state.mkdir()
+    assert [job["id"] for job in api.get("/v1/jobs").json()["jobs"]] == [sound]
+    assert api.get(f"/v1/jobs/{damaged}").status_code == 500
+    assert api.post("/v1/jobs", asked).status_code == 202

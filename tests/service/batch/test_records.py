@@ -1,13 +1,14 @@
 """Jobs as folders."""
 
 import dataclasses
+import json
 import threading
 from pathlib import Path
 
 import pytest
 
-from contract.errors import KeyReused, UnknownJob
-from service.batch.jobs.records import SUCCEEDED, Entry, Records, State, new_id
+from contract.errors import KeyReused, StorageFailed, UnknownJob
+from service.batch.jobs.records import FAILED, SUCCEEDED, Entry, Records, State, new_id
 
 
 @pytest.fixture
@@ -66,4 +67,64 @@ def test_what_is_written_is_read(records: Records) -> None:
     assert records.state(one.id) == State()
     state = State("running", rows=5, rows_done=2, error={"type": "x"}, runs=1)
     records.write_state(one.id, state)
+    assert records.state(one.id) == state
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"\xff\x00",
+        b"[]",
+        b"null",
+        b"[" * 5000,
+        b'{"state": "paused"}',
+        b'{"runs": "1"}',
+        b'{"rows": 1e400}',
+        b'{"rows_done": -1}',
+        b'{"started": NaN}',
+        b'{"ended": 1e300}',
+        b'{"error": {"type": 1}}',
+    ],
+)
+def test_a_job_whose_state_is_damaged_has_failed_and_hides_no_other(records: Records, content: bytes) -> None:
+    damaged, sound = (records.add(entry(created=number))[0] for number in range(2))
+    (records.folder / damaged.id / "state.json").write_bytes(content)
+    state = records.state(damaged.id)
+    assert state.state == FAILED and state.error is not None
+    assert state.error.keys() == {"type", "place", "detail", "remedy"}
+    assert state.error["place"] == f"{damaged.id}/state.json"
+    assert records.all() == [(damaged, state), (sound, State())]
+    records.forget(keep=1)
+    assert records.ids() == [sound.id]
+
+
+@pytest.mark.parametrize("name", ["state.json", "job.json"])
+def test_a_job_that_cannot_be_read_hides_no_other_and_is_not_forgotten(records: Records, name: str) -> None:
+    unreadable, sound = (records.add(entry(created=number))[0] for number in range(2))
+    records.write_state(sound.id, State(SUCCEEDED))
+    path = records.folder / unreadable.id / name
+    path.unlink(missing_ok=True)
+    path.mkdir()
+    with pytest.raises(StorageFailed, match=rf"{unreadable.id}/{name}: .* \(Is a directory\)\. Remedy: "):
+        records.state(unreadable.id) if name == "state.json" else records.entry(unreadable.id)
+    assert records.all() == [(sound, State(SUCCEEDED))]
+    records.forget(keep=0)
+    assert records.ids() == [unreadable.id]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"later": 1}'])
+def test_a_job_of_which_nobody_can_tell_what_was_asked_is_left_out(records: Records, content: str) -> None:
+    damaged, sound = (records.add(entry(created=number))[0] for number in range(2))
+    (records.folder / damaged.id / "job.json").write_text(content)
+    with pytest.raises(StorageFailed, match=rf"{damaged.id}/job\.json"):
+        records.entry(damaged.id)
+    assert records.all() == [(sound, State())]
+
+
+def test_what_a_later_version_says_besides_is_passed_over(records: Records) -> None:
+    one, _ = records.add(entry())
+    state = State("running", rows=5, rows_done=2, started=12.5, runs=1)
+    (records.folder / one.id / "state.json").write_text(json.dumps({**dataclasses.asdict(state), "later": [1]}))
     assert records.state(one.id) == state

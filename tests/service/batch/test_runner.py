@@ -4,6 +4,8 @@ import asyncio
 import json
 import os
 import sys
+import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -270,15 +272,16 @@ def test_a_folder_that_cannot_be_read_for_a_while_is_read_again(
     records: Records, program: Program, caplog: pytest.LogCaptureFixture
 ) -> None:
     program(DONE)
-    one = job(records)
-    (path := records.folder / one / "state.json").write_text("{")
+    away = records.folder.with_name("away")
     follow(
         records,
+        lambda: (records.folder / "runner.lock").exists(),
+        lambda: records.folder.rename(away) and None,
         lambda: "the folder of jobs cannot be read or written" in caplog.text,
-        lambda: path.unlink(),
-        lambda: records.state(one).has_ended,
+        lambda: away.rename(records.folder) and None,
+        lambda: job(records) and None,
+        lambda: [state.state for _, state in records.all()] == [SUCCEEDED],
     )
-    assert records.state(one).state == SUCCEEDED
 
 
 def test_a_job_that_cannot_be_written_down_is_tried_again(
@@ -298,3 +301,204 @@ def test_a_job_that_cannot_be_written_down_is_tried_again(
     (state,) = run(records, one)
     assert "cannot be run or written down" in caplog.text
     assert (state.state, state.runs, len(orders(records))) == (SUCCEEDED, 1, 1)
+
+
+WAITS_FOR = "until [ -e {} ]; do sleep 0.01; done"
+
+
+def ends_of(records: Records) -> list[bool]:
+    """Whether each process that wrote its number to `pids` is gone, not even waited for."""
+    return [not Path(f"/proc/{pid}").exists() for pid in (records.folder.parent / "pids").read_text().split()]
+
+
+def test_a_job_that_ends_while_another_is_told_to_keeps_no_third_from_being_told(
+    records: Records, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "GRACE_S", 60.0)
+    program(f"""echo $$ >> pids
+case $(wc -l < runs) in
+1) trap ': > told' TERM; echo '{{"rows": 1}}'; {WAITS_FOR.format("go")};;
+2) trap '' TERM; echo '{{"rows": 1}}'; {WAITS_FOR.format("told")}; finish;;
+3) {UNTIL_TOLD};;
+esac""")
+    jobs: list[str] = []
+
+    async def work() -> None:
+        runner = Runner(records, ["/data"], replace(BOUNDS, at_once=3))
+        task = asyncio.create_task(runner.run())
+        for _ in range(3):  # one after the other, so that they are told in this order
+            jobs.append(job(records))
+            await until(lambda: records.state(jobs[-1]).rows_done == 1)
+        task.cancel()
+        await until(lambda: jobs[1] not in runner._running)
+        (records.folder.parent / "go").touch()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(work())
+    assert [records.state(each).state for each in jobs] == [WAITING, SUCCEEDED, WAITING]
+    assert ends_of(records) == [True] * 3
+    program(DONE)
+    assert [state.runs for state in run(records, jobs[0], jobs[2])] == [2, 2]  # the lock was let go
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Loading...",
+        "",
+        "[]",
+        "null",
+        '{"rows": "5"}',
+        '{"rows": -5}',
+        '{"begin": {"rows": 5}}',
+        '{"done": {}}',
+        '{"done": 7}',
+        '{"error": "no"}',
+        '{"error": {"type": null}}',
+        "[" * 5000,
+        "x" * 200_000,
+    ],
+    ids=lambda line: line[:20],
+)
+def test_a_line_that_says_nothing_of_the_job_is_passed_over_and_noted_once(
+    records: Records, program: Program, caplog: pytest.LogCaptureFixture, line: str
+) -> None:
+    (records.folder.parent / "line").write_text(f"{line}\n")
+    program(f"echo $$ >> pids; cat line; cat line; {DONE}")
+    one, other = job(records, 1.0), job(records, 2.0)
+    for state in run(records, one, other):
+        assert (state.state, state.rows, state.refused, state.runs) == (SUCCEEDED, 7, 2, 1)
+    assert ends_of(records) == [True] * 2 and len(orders(records)) == 2
+    assert caplog.text.count(f"job {one}: its process printed what says nothing of the job") == 1
+
+
+@pytest.mark.parametrize("ignores", ["", "trap '' TERM;"], ids=["it listens", "it is deaf"])
+def test_a_job_that_can_no_longer_be_written_down_ends_before_it_is_tried_again(
+    records: Records, program: Program, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, ignores: str
+) -> None:
+    monkeypatch.setattr(module, "GRACE_S", 0.0)
+    # says more than anybody reads when it is not followed any more
+    program(f"""{ignores} echo $$ >> pids
+mkdir alone || {{ kill -0 "$(head -n 1 pids)" && exit 1; finish; exit; }}
+while :; do echo '{{"rows": 1}}'; done""")
+    one = job(records)
+    blocked = records.folder / one / ".state.json.tmp"
+    follow(
+        records,
+        lambda: records.state(one).rows_done > 0,
+        lambda: block(blocked),
+        lambda: "cannot be run or written down" in caplog.text,
+        lambda: blocked.rmdir(),
+        lambda: records.state(one).has_ended,
+    )
+    assert (records.state(one).state, len(orders(records))) == (SUCCEEDED, 2)
+    assert ends_of(records) == [True] * 2
+
+
+def block(path: Path) -> None:
+    """Put a folder where a file is to be written."""
+    with suppress(FileNotFoundError):
+        path.unlink()
+    try:
+        path.mkdir()
+    except FileExistsError:
+        block(path)
+
+
+@pytest.mark.parametrize("content", ["{", '{"state": "paused"}', '{"runs": "many"}', None])
+def test_a_job_that_is_damaged_or_cannot_be_read_keeps_no_other_from_being_run(
+    records: Records, program: Program, caplog: pytest.LogCaptureFixture, content: str | None
+) -> None:
+    program(DONE)
+    damaged, sound, cancelled = (job(records, float(number)) for number in range(3))
+    path = records.folder / damaged / "state.json"
+    path.mkdir() if content is None else path.write_text(content)
+    records.ask_to_cancel(damaged)
+    records.ask_to_cancel(cancelled)
+    assert [state.state for state in run(records, sound, cancelled)] == [SUCCEEDED, CANCELLED]
+    assert [order["id"] for order in orders(records)] == [sound]
+    if content is None:
+        assert caplog.text.count(f"job {damaged} is left out until it can be read") == 1
+    else:
+        assert records.state(damaged).state == FAILED and path.read_text() == content
+
+
+def test_a_job_that_could_not_be_read_for_a_while_is_run_then(
+    records: Records, program: Program, caplog: pytest.LogCaptureFixture
+) -> None:
+    program(DONE)
+    one = job(records)
+    (path := records.folder / one / "state.json").mkdir()
+    follow(
+        records,
+        lambda: "is left out until it can be read" in caplog.text,
+        lambda: path.rmdir(),
+        lambda: (records.folder / one / "state.json").is_file() and records.state(one).has_ended,
+    )
+    assert records.state(one).state == SUCCEEDED
+
+
+def test_a_job_that_cannot_be_read_when_it_is_started_is_tried_again(
+    records: Records, program: Program, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "GRACE_S", 0.0)
+    program(DONE)
+    one, entry = job(records), records.entry
+    path = records.folder / one / "state.json"
+
+    def entry_and_no_more(job_id: str) -> Entry:
+        monkeypatch.setattr(records, "entry", entry)
+        path.mkdir()
+        return entry(job_id)
+
+    monkeypatch.setattr(records, "entry", entry_and_no_more)
+    follow(
+        records,
+        lambda: f"job {one} cannot be run or written down" in caplog.text,
+        lambda: path.rmdir(),
+        lambda: path.is_file() and records.state(one).has_ended,
+    )
+    assert records.state(one).state == SUCCEEDED
+
+
+def test_a_job_of_a_later_version_goes_on(records: Records, program: Program) -> None:
+    program(DONE)
+    one = job(records)
+    (records.folder / one / "state.json").write_text('{"state": "running", "runs": 2, "later": true}')
+    (state,) = run(records, one)
+    assert (state.state, state.runs) == (SUCCEEDED, 3)
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_a_job_that_ends_while_the_folder_is_looked_at_stays_as_it_is(
+    records: Records, program: Program, monkeypatch: pytest.MonkeyPatch, is_cancelled: bool
+) -> None:
+    program(f"""echo '{{"rows": 1}}'; {WAITS_FOR.format("go")}; finish""")
+    asked = records.is_to_be_cancelled
+
+    async def work() -> str:
+        runner = Runner(records, ["/data"], BOUNDS)
+
+        def asked_late(job_id: str) -> bool:
+            while threading.current_thread() is not threading.main_thread() and job_id in runner._running:
+                time.sleep(0.001)
+            return asked(job_id)
+
+        monkeypatch.setattr(records, "is_to_be_cancelled", asked_late)
+        one = job(records)
+        task = asyncio.create_task(runner.run())
+        await until(lambda: records.state(one).rows_done == 1)
+        if is_cancelled:
+            records.ask_to_cancel(one)
+        (records.folder.parent / "go").touch()
+        await until(lambda: records.state(one).has_ended)
+        two = job(records)  # once it has ended, the folder was looked at again
+        await until(lambda: records.state(two).has_ended)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        return one
+
+    state = records.state(asyncio.run(work()))
+    assert (state.state, state.runs, len(orders(records))) == (SUCCEEDED, 1, 2)
