@@ -73,6 +73,8 @@ class _Writer:
 def _texts(column: pa.Array) -> list[bytes]:
     """Each value as JSON."""
     kind = column.type
+    if column.null_count and kind in (pa.float32(), pa.float64()):
+        column = column.fill_null(float("nan"))  # which JSON writes as null
     if column.null_count == 0 and (pa.types.is_integer(kind) or kind in (pa.float32(), pa.float64())) and len(column):
         values = column.to_numpy(zero_copy_only=False)
         return orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")

@@ -238,6 +238,7 @@ def written(batch: pa.RecordBatch) -> bytes:
         (pa.array([2**64 - 1], pa.uint64()), [str(2**64 - 1)]),
         (pa.array([1, None]), ["1", "null"]),
         (pa.array([0.5, None]), ["0.5", "null"]),
+        (pa.array([0.1, None, 7.0], pa.float32()), ["0.1", "null", "7.0"]),
         (pa.array(["a,b", "\n", None, 'ü"']), ['"a,b"', '"\\n"', "null", '"ü\\""']),
         (pa.array([True, None]), ["true", "null"]),
         (pa.array([[1, None], None, []]), ["[1,null]", "null", "[]"]),
