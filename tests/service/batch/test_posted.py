@@ -229,6 +229,7 @@ def test_bytes_that_are_not_of_the_format_are_named_and_not_repeated(scorer: Sco
         (b"a,b\r1,2\n3,4\n", "the first line holds more than the header"),
         (b"\n1,2\n", "the first line is no header"),
     ],
+    ids=["a long name", "a carriage return", "a blank line"],
 )
 def test_what_a_format_says_of_a_body_has_its_place(scorer: Scorer, body: bytes, fact: str) -> None:
     with pytest.raises(DataInvalid, match=f"^body: {fact}"):
