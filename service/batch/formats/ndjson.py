@@ -4,7 +4,9 @@ Knows JSON lines through pyarrow and orjson. Does not know the bundle.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import orjson
 import pyarrow as pa
@@ -28,13 +30,16 @@ class Ndjson:
     maps = False
     is_text = True
 
+    def __init__(self) -> None:
+        self._known: WeakKeyDictionary[pa.NativeFile, tuple[Wanted, pa.Schema]] = WeakKeyDictionary()
+
     def survey(self, file: pa.NativeFile, wanted: Wanted) -> Survey:
         """Reads the whole file once, to find where its lines end."""
-        return Survey(_schema(file, wanted), lines.blocks(file, 0, quoted=False))
+        return Survey(self._schema(file, wanted), lines.blocks(file, 0, quoted=False))
 
     def chunks(self, file: pa.NativeFile, block: Block, wanted: Wanted) -> Iterator[Chunk]:
         """A line that is no object, or holds a value of another type, is refused."""
-        schema = _schema(file, wanted)
+        schema = self._schema(file, wanted)
         schema = pa.schema([schema.field(name) for name in wanted.columns])
         texts = [text for text in _lines(file, block.stop - block.start, block.start) if text not in lines.BLANK]
         for start in range(0, len(texts), CHUNK_ROWS):
@@ -44,6 +49,14 @@ class Ndjson:
                 chunk[row] = b"{}"
             tables = list(_read(chunk, schema, 0, refused))
             yield Chunk(_batch(pa.concat_tables(tables)), refused)
+
+    def _schema(self, file: pa.NativeFile, wanted: Wanted) -> pa.Schema:
+        """That of a file is found once: it takes as long as reading several megabytes."""
+        features = replace(wanted, columns=())
+        known = self._known.get(file)
+        if known is None or known[0] != features:
+            known = self._known[file] = features, _schema(file, wanted)
+        return known[1]
 
     def writer(self, sink: Any, schema: pa.Schema) -> Writer:
         """Numbers as short as they can be written; what JSON cannot hold is null, or text."""

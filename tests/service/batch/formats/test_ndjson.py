@@ -10,7 +10,7 @@ import pytest
 
 from service.batch.formats import lines
 from service.batch.formats import ndjson as module
-from service.batch.formats.codec import Chunk, Wanted
+from service.batch.formats.codec import Block, Chunk, Wanted
 from service.batch.formats.ndjson import Ndjson
 
 DTYPES = {"word": "string", "number": "float32", "whole": "int64", "ids": "int64", "words": "string"}
@@ -94,6 +94,27 @@ def test_columns_are_told_from_the_first_lines_only_and_never_from_a_piece_of_on
         monkeypatch.setattr(module, "FIRST_BYTES", size)
         assert list(schema(first + second + third)) == names
     assert list(schema((first + second + third).rstrip())) == ["a", "b", "c"]
+
+
+def test_types_are_told_once_for_each_file_and_its_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "PIECE_BYTES", 20)
+    told, tell = [], module._schema
+
+    def noted(file: pa.NativeFile, wanted: Wanted) -> pa.Schema:
+        told.append(file)
+        return tell(file, wanted)
+
+    monkeypatch.setattr(module, "_schema", noted)
+    form, file, other = Ndjson(), pa.BufferReader(b'{"word": 1}\n' * 9), pa.BufferReader(b'{"word": [1]}\n')
+    for block in form.survey(file, wanted()).blocks:
+        (chunk,) = form.chunks(file, block, wanted("word"))
+        assert len(chunk.refused) == block.rows
+    assert told == [file]
+    (chunk,) = form.chunks(other, Block(1, 0, 14), Wanted(("word",), {}, frozenset()))
+    assert chunk.batch["word"].to_pylist() == [[1]]
+    (chunk,) = form.chunks(file, Block(1, 0, 12), Wanted(("word",), {}, frozenset()))
+    assert chunk.batch["word"].to_pylist() == [1]
+    assert told == [file, other, file]
 
 
 # ---------------------------------------------------------------- lines
