@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from contract.errors import Overloaded
-from service.api.edge import REQUEST_ID, TRACEPARENT, ids_of
+from service.api.edge import REQUEST_ID_BYTES, TRACEPARENT, TRACEPARENT_BYTES, ids_of
 from service.api.heads import END, Head
 from service.api.keys import ACCESS
 from service.api.lifecycle import Lifecycle
@@ -64,9 +64,9 @@ MAX_BYTES = 256 * 1024
 PATIENCE_S = 1e-4  # in which as many requests as were answered last time are waited for
 WELCOME_S = 1e-2  # in which new connections come before the requests that wait
 WELCOMING = 2  # turns of the loop, for one that has been let in begins to speak in the next
-NAMING = frozenset({REQUEST_ID.encode(), TRACEPARENT.encode()})
+NAMING = frozenset({REQUEST_ID_BYTES, TRACEPARENT_BYTES})
 UNUSUAL = frozenset({b"transfer-encoding", b"content-encoding", b"expect"})
-ANSWER = STATUS_LINE[200] + b"%b%b%b" + REQUEST_ID.encode() + b": %b\r\ncontent-length: %d\r\n\r\n%b"
+ANSWER = STATUS_LINE[200] + b"%b%b%b" + REQUEST_ID_BYTES + b": %b\r\ncontent-length: %d\r\n\r\n%b"
 
 
 class Turn:

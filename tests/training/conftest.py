@@ -4,6 +4,7 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,6 +17,7 @@ from training.parity import Check
 from training.pipeline import train
 from training.run import Run, parse_run
 from training.simulator import LOG, TRUTH, simulate
+from training.simulator.population import Items, Users, make_items, make_users
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -124,3 +126,15 @@ def exported(prepared: small.Prepared) -> Exported:
     )
     model = export_graph(ranker, prepared.fitted, prepared.run.tasks, calibration)
     return Exported(prepared, ranker, calibration, model)
+
+
+@pytest.fixture(scope="module")
+def users() -> Users:
+    """Of the simulator, a few."""
+    return make_users(np.random.default_rng(1), 200, 14)
+
+
+@pytest.fixture(scope="module")
+def items() -> Items:
+    """Of the simulator, a few."""
+    return make_items(np.random.default_rng(2), 800, 14)

@@ -13,20 +13,10 @@ from training.simulator.behaviour import (
     tendencies,
 )
 from training.simulator.memory import BUY, LENGTH, VIEW, Recent
-from training.simulator.population import Items, Users, make_items, make_users
+from training.simulator.population import Items, Users
 from training.simulator.traffic import Shown, Visits
 
 HOUR = 30
-
-
-@pytest.fixture(scope="module")
-def users() -> Users:
-    return make_users(np.random.default_rng(1), 200, 14)
-
-
-@pytest.fixture(scope="module")
-def items() -> Items:
-    return make_items(np.random.default_rng(2), 800, 14)
 
 
 def one_visit(actions: list[int], recent_item: int) -> Visits:

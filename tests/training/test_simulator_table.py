@@ -10,22 +10,12 @@ import pytest
 
 from training.simulator.behaviour import Events, Truth
 from training.simulator.memory import BUY, CART, LENGTH, VIEW, Counters, Recent
-from training.simulator.population import ABSENT, Floats, Items, Users, make_items, make_users
+from training.simulator.population import ABSENT, Floats, Items, Users
 from training.simulator.table import HOUR_MS, LOG_SCHEMA, START_MS, TRUTH_SCHEMA, Columns, truth_table
 from training.simulator.traffic import SCENES, Shown, Visits
 
 DAY_MS = 24 * HOUR_MS
 FIRST = (100, 40)
-
-
-@pytest.fixture(scope="module")
-def users() -> Users:
-    return make_users(np.random.default_rng(1), 200, 14)
-
-
-@pytest.fixture(scope="module")
-def items() -> Items:
-    return make_items(np.random.default_rng(2), 800, 14)
 
 
 def visits_of(user: list[int], *histories: list[tuple[int, int]]) -> Visits:
